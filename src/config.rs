@@ -1,0 +1,122 @@
+//! Every knob of the engine, its default and its cost; and the `Engine` that holds them.
+
+use crate::module::FuncType;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How instructions reach the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Dispatch {
+    /// Tail calls where the build supports them, else the loop. The default.
+    #[default]
+    Auto,
+    /// Each handler ends in a jump to the next one. Falls back to `Loop` where the build has no tail calls.
+    TailCall,
+    /// A loop calls handlers one by one: any target, any optimisation level, about half the speed.
+    Loop,
+}
+
+/// Limits on what one module may ask for, checked before anything is allocated.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one module file. Default: 1 GiB.
+    pub module_bytes: usize,
+    /// Bytes of the value stack, which holds all guest frames. Default: 64 MiB.
+    pub stack_bytes: usize,
+    /// Nested calls guest → host → guest on the native stack. Default: 100.
+    pub host_recursion: usize,
+    /// 64 KiB pages of one memory. Default: 65,536 (4 GiB).
+    pub memory_pages: u64,
+    /// Elements of one table. Default: 10,000,000.
+    pub table_elements: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            module_bytes: 1 << 30,
+            stack_bytes: 64 << 20,
+            host_recursion: 100,
+            memory_pages: 65_536,
+            table_elements: 10_000_000,
+        }
+    }
+}
+
+/// Settings of an [`Engine`].
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How instructions reach the next one.
+    pub dispatch: Dispatch,
+    /// Translate every function when its module is instantiated instead of at its first call. Default: off.
+    pub eager_translation: bool,
+    /// Validate a function at its first call instead of when the module is loaded. Default: off.
+    pub lazy_validation: bool,
+    /// Count fuel: guests trap when the store's fuel is used up. Costs a check at function entry and loops. Default: off.
+    pub fuel: bool,
+    /// Allow deadlines and interruption. Costs a check at function entry and loops. Default: off.
+    pub interruption: bool,
+    /// Keep a record of every instruction that was executed (loop dispatch only; slow, for tests). Default: off.
+    pub op_coverage: bool,
+    /// Limits on what a module may ask for.
+    pub limits: Limits,
+}
+
+/// Holds the configuration and what all stores share: the canonical function types. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<EngineInner>);
+
+struct EngineInner {
+    config: Config,
+    types: Mutex<TypeTable>,
+}
+
+#[derive(Default)]
+struct TypeTable {
+    ids: HashMap<FuncType, u32>,
+    types: Vec<FuncType>,
+}
+
+impl Engine {
+    /// An engine with these settings.
+    pub fn new(config: Config) -> Engine {
+        Engine(Arc::new(EngineInner {
+            config,
+            types: Mutex::default(),
+        }))
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Whether two handles are the same engine.
+    pub fn same(&self, other: &Engine) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The canonical id of a function type: equal types, equal ids, engine-wide.
+    pub(crate) fn type_id(&self, ty: &FuncType) -> u32 {
+        let mut table = self.0.types.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = table.ids.get(ty) {
+            return *id;
+        }
+        let id = u32::try_from(table.types.len()).unwrap_or(u32::MAX - 1);
+        table.types.push(ty.clone());
+        table.ids.insert(ty.clone(), id);
+        id
+    }
+
+    /// The type behind a canonical id.
+    pub(crate) fn type_of(&self, id: u32) -> Option<FuncType> {
+        let table = self.0.types.lock().unwrap_or_else(PoisonError::into_inner);
+        table.types.get(id as usize).cloned()
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Engine {
+        Engine::new(Config::default())
+    }
+}

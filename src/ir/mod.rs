@@ -1,0 +1,3 @@
+//! The instruction set as data; no behaviour.
+
+pub(crate) mod code;

@@ -1,0 +1,32 @@
+//! wasm-dynlink: a WebAssembly interpreter with a dynamic linker built in.
+//!
+//! Map of the crate, each layer using only those before it:
+//! `error`, `trap`, `config` ← `module` ← `ir` ← `translate` ← `runtime` ← `exec` ← `link` ← `host` ← `cli`.
+
+pub mod config;
+mod error;
+mod exec;
+#[cfg(feature = "host")]
+pub mod host;
+mod ir;
+pub mod link;
+mod module;
+mod runtime;
+mod translate;
+mod trap;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use config::{Config, Dispatch, Engine, Limits};
+pub use error::{Error, ErrorKind, Result};
+pub use module::{
+    DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,
+    RefType, SymbolFlags, TableType, ValType,
+};
+pub use runtime::{
+    AsContext, AsContextMut, Caller, Extern, Func, Global, Instance, InterruptHandle, IntoFunc,
+    Linker, Memory, Ref, ResourceLimiter, Store, StoreContext, StoreContextMut, StoreLimits, Table,
+    TypedFunc, Val, WasmParams, WasmResults, WasmTy,
+};
+pub use trap::{Backtrace, Frame, Trap, TrapCode};

@@ -1,0 +1,1 @@
+//! The dynamic linker: a main module and its side modules in one process.

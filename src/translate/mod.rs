@@ -1,0 +1,1 @@
+//! Validated WebAssembly to ir.
