@@ -6,10 +6,10 @@ mod global;
 mod instance;
 mod limits;
 mod linker;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod records;
-mod store;
-mod table;
+pub(crate) mod store;
+pub(crate) mod table;
 mod value;
 
 pub use func::{Caller, Func, IntoFunc, TypedFunc, WasmParams, WasmResults, WasmTy};
