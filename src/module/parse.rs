@@ -93,16 +93,26 @@ pub(super) fn check_size(bytes: usize, allowed: usize) -> Result<()> {
 /// Appends without aborting when memory is used up.
 pub(super) fn push<T>(list: &mut Vec<T>, item: T) -> Result<()> {
     if list.try_reserve(1).is_err() {
-        return Err(Error::new(ErrorKind::Limit {
-            what: "memory for the parts of a module".to_owned(),
-            needed: u64::try_from(list.len())
-                .unwrap_or(u64::MAX)
-                .saturating_add(1),
-            allowed: u64::try_from(list.len()).unwrap_or(u64::MAX),
-        }));
+        return Err(out_of_memory(list.len().saturating_add(1)));
     }
     list.push(item);
     Ok(())
+}
+
+/// Makes room for as many items as a section has. The validator has counted them before, so there
+/// are no more of them than the section has bytes.
+fn reserve<T>(list: &mut Vec<T>, count: u32) -> Result<()> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    list.try_reserve(count).map_err(|_| out_of_memory(count))
+}
+
+#[cold]
+fn out_of_memory(needed: usize) -> Error {
+    Error::new(ErrorKind::Limit {
+        what: "memory of the host for the parts of a module".to_owned(),
+        needed: u64::try_from(needed).unwrap_or(u64::MAX),
+        allowed: 0,
+    })
 }
 
 /// A byte offset of the validator as a place in a slice.
@@ -157,6 +167,7 @@ impl Walk<'_> {
             Payload::TypeSection(section) => self.types(section),
             Payload::ImportSection(section) => self.imports(section),
             Payload::FunctionSection(section) => {
+                reserve(&mut self.module.funcs, section.count())?;
                 for ty in section.clone() {
                     push(&mut self.module.funcs, ty?)?;
                 }
@@ -171,6 +182,11 @@ impl Walk<'_> {
             }
             Payload::GlobalSection(section) => self.globals(section),
             Payload::ExportSection(section) => self.exports(section),
+            Payload::CodeSectionStart { count, .. } => {
+                // The parser has compared it with the number of functions.
+                reserve(&mut self.module.bodies, *count)?;
+                Ok(())
+            }
             Payload::StartSection { func, .. } => {
                 self.module.start = Some(*func);
                 Ok(())
@@ -186,8 +202,8 @@ impl Walk<'_> {
                 }
                 Ok(())
             }
-            // The header, the data count, the start of the code section and the end carry nothing to
-            // keep; sections of proposals were rejected by the validator.
+            // The header, the data count and the end carry nothing to keep; sections of proposals
+            // were rejected by the validator.
             _ => Ok(()),
         }
     }
@@ -215,6 +231,7 @@ impl Walk<'_> {
 
     fn imports(&mut self, section: &wasmparser::ImportSectionReader<'_>) -> Result<(), Failure> {
         let module = &mut self.module;
+        reserve(&mut module.imports, section.count())?;
         for import in section.clone().into_imports_with_offsets() {
             let (place, import) = import?;
             let foreign_type = || foreign("function-references", "import", place);
@@ -272,6 +289,7 @@ impl Walk<'_> {
     }
 
     fn globals(&mut self, section: &wasmparser::GlobalSectionReader<'_>) -> Result<(), Failure> {
+        reserve(&mut self.module.globals, section.count())?;
         for global in section.clone().into_iter_with_offsets() {
             let (place, global) = global?;
             let ty = types::global(&global.ty)
@@ -283,6 +301,10 @@ impl Walk<'_> {
     }
 
     fn exports(&mut self, section: &wasmparser::ExportSectionReader<'_>) -> Result<(), Failure> {
+        reserve(&mut self.module.exports, section.count())?;
+        let count = usize::try_from(section.count()).unwrap_or(usize::MAX);
+        let index = self.module.export_index.try_reserve(count);
+        index.map_err(|_| out_of_memory(count))?;
         for export in section.clone().into_iter_with_offsets() {
             let (place, export) = export?;
             let item = match export.kind {
@@ -340,19 +362,19 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes room for the elements of one segment, which the validator has counted; `count` is
-    /// therefore no larger than the file.
+    /// Makes room for the elements of one segment, within the limit for all of them.
     fn reserve_items(&mut self, items: &mut Vec<ConstExpr>, count: u32) -> Result<()> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         self.element_items = self.element_items.saturating_add(count);
-        if self.element_items > MAX_ELEMENT_ITEMS || items.try_reserve_exact(count).is_err() {
+        if self.element_items > MAX_ELEMENT_ITEMS {
             return Err(Error::new(ErrorKind::Limit {
                 what: "elements of all element segments of a module".to_owned(),
                 needed: u64::try_from(self.element_items).unwrap_or(u64::MAX),
                 allowed: u64::try_from(MAX_ELEMENT_ITEMS).unwrap_or(u64::MAX),
             }));
         }
-        Ok(())
+        let room = items.try_reserve_exact(count);
+        room.map_err(|_| out_of_memory(count))
     }
 
     fn data(&mut self, section: &wasmparser::DataSectionReader<'_>) -> Result<(), Failure> {
@@ -425,5 +447,265 @@ impl ModuleInner {
             first_index: self.imported_funcs,
             resources: self.resources.as_ref()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConstOp, Module};
+    use super::*;
+    use crate::config::Config;
+
+    fn load(text: &str) -> Module {
+        Module::new(&Engine::default(), &wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    /// A module of one section behind the header.
+    fn with_section(id: u8, contents: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\0asm\x01\0\0\0".to_vec();
+        bytes.push(id);
+        bytes.push(u8::try_from(contents.len()).unwrap());
+        bytes.extend(contents);
+        bytes
+    }
+
+    fn rejected(bytes: &[u8]) -> (String, usize) {
+        let error = Module::new(&Engine::default(), bytes).unwrap_err();
+        match error.kind() {
+            ErrorKind::Malformed { reason, offset } => (reason.clone(), *offset),
+            _ => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn index_spaces_begin_with_the_imports() {
+        let module = load(
+            r#"(module
+                (type $a (func (param i32)))
+                (type $b (func (result i64)))
+                (import "m" "f" (func (type $b)))
+                (import "m" "g0" (global i32))
+                (import "m" "m0" (memory 1))
+                (import "m" "t0" (table 1 funcref))
+                (import "m" "g1" (global i64))
+                (func (type $a))
+                (func (type $b) i64.const 1)
+                (global $own (mut f64) (f64.const 1.5))
+                (memory 2 3)
+                (table 4 externref)
+                (start $s)
+                (func $s))"#,
+        );
+        let m = &module.0;
+        assert_eq!(m.funcs, [1, 0, 1, 2]);
+        assert_eq!(m.imported_funcs, 1);
+        assert_eq!(m.bodies.len(), 3);
+        assert_eq!(m.start, Some(3));
+        assert_eq!((m.imported_globals, m.globals.len()), (2, 3));
+        assert!(m.globals[0].init.is_none() && m.globals[1].init.is_none());
+        assert_eq!(m.globals[2].init, Some(ConstExpr::Value(1.5_f64.to_bits())));
+        assert_eq!((m.imported_memories, m.memories.len()), (1, 2));
+        assert_eq!(m.memories[1].maximum, Some(3));
+        assert_eq!((m.imported_tables, m.tables.len()), (1, 2));
+        assert_eq!(m.tables[1].ty.element, RefType::Extern);
+        assert_eq!(m.func_type(1), m.types.first());
+        assert_eq!(m.func_type(4), None);
+        // Bodies are the ranges between the size and the end of each function.
+        for body in &m.bodies {
+            assert_eq!(m.bytes[body.end - 1], 0x0b);
+            assert_eq!(m.bytes[body.start], 0);
+        }
+    }
+
+    #[test]
+    fn equal_types_have_equal_ids_across_modules_of_an_engine() {
+        let engine = Engine::default();
+        let load = |text: &str| Module::new(&engine, &wat::parse_str(text).unwrap()).unwrap();
+        let a = load("(module (type (func)) (type (func (param i32))))");
+        let b = load("(module (type (func (param i32))) (type (func)) (type (func)))");
+        assert_eq!(a.0.type_ids[0], b.0.type_ids[1]);
+        assert_eq!(b.0.type_ids[1], b.0.type_ids[2]);
+        assert_eq!(a.0.type_ids[1], b.0.type_ids[0]);
+        assert_ne!(a.0.type_ids[0], a.0.type_ids[1]);
+    }
+
+    #[test]
+    fn element_segments_of_indices_and_of_expressions_look_alike() {
+        let module = load(
+            r#"(module
+                (import "m" "base" (global $base i32))
+                (import "m" "ref" (global $ref funcref))
+                (table $t 10 funcref)
+                (table $x 10 externref)
+                (func $f)
+                (func $g)
+                (elem (table $t) (global.get $base) func $g $f)
+                (elem funcref (ref.func $f) (ref.null func) (global.get $ref))
+                (elem declare func $g)
+                (elem (table $x) (i32.const 3) externref (ref.null extern)))"#,
+        );
+        let elements = &module.0.elements;
+        assert_eq!(elements.len(), 4);
+        assert_eq!(
+            elements[0].items,
+            [ConstExpr::RefFunc(1), ConstExpr::RefFunc(0)]
+        );
+        assert!(matches!(
+            elements[0].mode,
+            SegmentMode::Active {
+                index: 0,
+                offset: ConstExpr::GlobalGet(0)
+            }
+        ));
+        assert_eq!(
+            elements[1].items,
+            [
+                ConstExpr::RefFunc(0),
+                ConstExpr::Value(0),
+                ConstExpr::GlobalGet(1)
+            ]
+        );
+        assert!(matches!(elements[1].mode, SegmentMode::Passive));
+        assert!(matches!(elements[2].mode, SegmentMode::Declared));
+        assert_eq!(elements[3].ty, RefType::Extern);
+        assert!(matches!(
+            elements[3].mode,
+            SegmentMode::Active {
+                index: 1,
+                offset: ConstExpr::Value(3)
+            }
+        ));
+    }
+
+    #[test]
+    fn data_segments_know_their_bytes_in_the_file() {
+        let module = load(
+            r#"(module
+                (import "m" "base" (global $base i32))
+                (memory 1)
+                (memory $second 1)
+                (data (offset (i32.add (global.get $base) (i32.const 16))) "first")
+                (data "passive")
+                (data (memory $second) (i32.const 5) ""))"#,
+        );
+        let m = &module.0;
+        let contents: Vec<_> = m.data.iter().map(|d| &m.bytes[d.range.clone()]).collect();
+        assert_eq!(contents, [b"first".as_slice(), b"passive", b""]);
+        let SegmentMode::Active { index: 0, offset } = &m.data[0].mode else {
+            panic!()
+        };
+        let sum = [ConstOp::GlobalGet(0), ConstOp::Value(16), ConstOp::I32Add];
+        assert_eq!(*offset, ConstExpr::Ops(sum.into()));
+        assert!(matches!(m.data[1].mode, SegmentMode::Passive));
+        assert!(matches!(
+            m.data[2].mode,
+            SegmentMode::Active {
+                index: 1,
+                offset: ConstExpr::Value(5)
+            }
+        ));
+    }
+
+    #[test]
+    fn an_invalid_module_leaves_no_types_in_the_engine() {
+        let engine = Engine::default();
+        let text = "(module (type (func (param f32 f32 f32))) (func (result i32)))";
+        assert!(Module::new(&engine, &wat::parse_str(text).unwrap()).is_err());
+        assert_eq!(engine.type_of(0), None);
+    }
+
+    #[test]
+    fn the_error_in_a_body_comes_before_an_error_in_a_later_section() {
+        // The body `i32.const 0; end` of a function without results is at 0x16, and the data
+        // section behind it has an unknown memory.
+        let text = "(module (func i32.const 0) (data (i32.const 0) \"x\"))";
+        let bytes = wat::parse_str(text).unwrap();
+        let (reason, place) = rejected(&bytes);
+        assert!(reason.contains("values remaining on stack"), "{reason}");
+        assert!((0x16..0x1a).contains(&place), "{place:#x}");
+        // Also if the later section cannot be read at all.
+        let (again, same_place) = rejected(&bytes[..bytes.len() - 3]);
+        assert_eq!((again, same_place), (reason, place));
+    }
+
+    #[test]
+    fn what_is_no_module_is_malformed_at_its_place() {
+        for (bytes, place) in [
+            (b"".as_slice(), 0),
+            (b"\0as", 0),
+            (b"<html>", 0),
+            (b"\x7fELF\x02\x01\x01\0", 0),
+            (b"\0asm\x02\0\0\0", 4),
+            (b"\0asm\x01\0\0\0\x01", 9),
+        ] {
+            let (reason, found) = rejected(bytes);
+            assert_eq!(found, place, "{bytes:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn counts_that_promise_too_much_are_refused_without_allocation() {
+        // 4,294,967,295 types, functions, ... in six bytes.
+        for id in [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12] {
+            let bytes = with_section(id, &[0xff, 0xff, 0xff, 0xff, 0x0f]);
+            rejected(&bytes);
+        }
+        // One million types: allowed by number, but they are not there.
+        rejected(&with_section(1, &[0xc0, 0x84, 0x3d]));
+    }
+
+    #[test]
+    fn lazy_validation_accepts_a_bad_body_until_it_is_asked_about_it() {
+        let engine = Engine::new(Config {
+            lazy_validation: true,
+            ..Config::default()
+        });
+        let text =
+            "(module (import \"m\" \"f\" (func)) (func) (func (result i32)) (func unreachable))";
+        let bytes = wat::parse_str(text).unwrap();
+        assert!(Module::new(&Engine::default(), &bytes).is_err());
+        let module = Module::new(&engine, &bytes).unwrap();
+        assert!(module.validate_function(0).is_ok());
+        let error = module.validate_function(1).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Malformed { .. }),
+            "{error}"
+        );
+        assert!(module.validate_function(2).is_ok());
+        for absent in [3, usize::MAX] {
+            let error = module.validate_function(absent).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Usage(_)), "{error}");
+        }
+        assert!(load("(module)").validate_function(0).is_err());
+    }
+
+    #[test]
+    fn a_module_is_read_with_its_dylink_section_only_if_that_is_the_first_one() {
+        let first = load(
+            r#"(module
+                (@dylink.0 (mem-info (memory 8 2)) (needed "a.so"))
+                (memory 1))"#,
+        );
+        let dylink = first.dylink().unwrap();
+        assert_eq!((dylink.memory_size, dylink.memory_align), (8, 2));
+        assert_eq!(dylink.needed, ["a.so"]);
+        // The same section behind another one is only a custom section, even if it is malformed.
+        let mut moved = b"\0asm\x01\0\0\0\0\x02\x01x".to_vec();
+        moved.extend(&with_section(0, b"\x08dylink.0\x01\x01\xff")[8..]);
+        let module = Module::new(&Engine::default(), &moved).unwrap();
+        assert_eq!(module.dylink(), None);
+        // In the first place it makes the module unusable, with the section's name.
+        let malformed = with_section(0, b"\x08dylink.0\x01\x01\xff");
+        let error = Module::new(&Engine::default(), &malformed).unwrap_err();
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Section {
+                    section: "dylink.0",
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }
