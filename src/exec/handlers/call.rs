@@ -167,7 +167,11 @@ macro_rules! give_back {
         $D::next(
             *saved.sub(1) as *const u8,
             *saved.sub(2) as *mut u8,
-            $mem, $len, $ctx, $acc, $facc,
+            $mem,
+            $len,
+            $ctx,
+            $acc,
+            $facc,
         )
     }};
 }
