@@ -22,6 +22,7 @@ mod types;
 mod validate;
 
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
     ValType,
