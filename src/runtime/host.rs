@@ -207,7 +207,7 @@ pub(crate) fn dynamic<T: 'static>(
 
 macro_rules! into_func {
     ($($name:ident)*) => {
-        #[expect(non_snake_case, reason = "each parameter is named after its type parameter")]
+        #[allow(non_snake_case, reason = "each parameter is named after its type parameter")]
         const _: () = {
             impl<T: 'static, F, R: HostResults + 'static, $($name: WasmTy),*>
                 IntoFunc<T, (Caller<'static, T>, $($name,)*), R> for F

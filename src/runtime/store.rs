@@ -414,7 +414,7 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32
     unsafe {
         let gone = |func: u64| func != 0 && released.contains(&(*(func as *const FuncRec)).group);
         for number in 0..(*core).next_group() {
-            let Some(group) = (*core).groups[number as usize].as_deref() else {
+            let Some(group) = (&(*core).groups)[number as usize].as_deref() else {
                 continue;
             };
             let (tables, globals, instance) = (
@@ -464,9 +464,10 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32
         // SAFETY: `core` is live; the group is taken out before its records die, so nothing finds them any more.
         unsafe {
             let place = number as usize;
-            if (*core).groups.get(place).is_some_and(Option::is_some) {
+            if (&(*core).groups).get(place).is_some_and(Option::is_some) {
                 ((*core).hooks.release)(core, number);
-                drop((*core).groups[place].take());
+                let group = (&mut (*core).groups)[place].take();
+                drop(group);
             }
         }
     }
