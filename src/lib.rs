@@ -25,8 +25,8 @@ pub use module::{
     RefType, SymbolFlags, TableType, ValType,
 };
 pub use runtime::{
-    AsContext, AsContextMut, Caller, Extern, Func, Global, Instance, InterruptHandle, IntoFunc,
-    Linker, Memory, Ref, ResourceLimiter, Store, StoreContext, StoreContextMut, StoreLimits, Table,
-    TypedFunc, Val, WasmParams, WasmResults, WasmTy,
+    AsContext, AsContextMut, Caller, Extern, Func, Global, HostResults, Instance, InterruptHandle,
+    IntoFunc, Linker, Memory, Ref, ResourceLimiter, Store, StoreContext, StoreContextMut,
+    StoreLimits, Table, TypedFunc, Val, WasmParams, WasmResults, WasmTy,
 };
 pub use trap::{Backtrace, Frame, Trap, TrapCode};
