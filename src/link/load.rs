@@ -140,7 +140,6 @@ impl<T: 'static> Load<'_, T> {
                     id: new.id,
                     name: new.name.clone(),
                     path: new.path.clone(),
-                    identity: new.identity.clone(),
                     symbols: new.symbols.clone(),
                     relocatable: new.relocatable,
                     instance: None,

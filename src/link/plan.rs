@@ -119,10 +119,6 @@ impl Problems {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
     pub fn result(self) -> Result<()> {
         if self.lines.is_empty() {
             return Ok(());
