@@ -100,6 +100,9 @@ unsafe fn caller(sp: *mut u8) -> (usize, *mut u8) {
     // SAFETY: the frame's saved words.
     unsafe {
         let saved = sp.cast::<u64>();
-        ((*saved.sub(1) as usize).wrapping_sub(8), *saved.sub(2) as *mut u8)
+        (
+            (*saved.sub(1) as usize).wrapping_sub(8),
+            *saved.sub(2) as *mut u8,
+        )
     }
 }

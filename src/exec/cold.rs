@@ -10,8 +10,8 @@ use super::value::{Value, field16, field64};
 use crate::error::Error;
 use crate::ir::ops::Family;
 use crate::runtime::records::{Ctx, FuncKind, FuncRec, InstanceRec, MemoryRec, TableRec};
-use crate::runtime::{memory, table as tables};
-use crate::trap::{Trap, TrapCode};
+use crate::runtime::{deferred, memory, table as tables};
+use crate::trap::TrapCode;
 use std::sync::atomic::Ordering;
 
 /// Instructions between two looks at the clock and the interrupt flag.
@@ -37,7 +37,7 @@ unsafe fn fail(ctx: *mut Ctx, error: Error) -> u64 {
 /// `ctx` is the running thread's state.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn stopped(ip: *const u8, sp: *mut u8, ctx: *mut Ctx) -> u64 {
+pub(super) unsafe extern "C" fn stopped(ip: *const u8, sp: *mut u8, ctx: *mut Ctx) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).ip = ip;
@@ -55,7 +55,11 @@ pub(super) unsafe fn memory_registers(ctx: *mut Ctx) -> (*mut u8, usize) {
     // SAFETY: the caller's; a memory in the context is live while code that uses it runs.
     unsafe {
         let memory = (*ctx).memory;
-        if memory.is_null() { (std::ptr::null_mut(), 0) } else { ((*memory).base, (*memory).len) }
+        if memory.is_null() {
+            (std::ptr::null_mut(), 0)
+        } else {
+            ((*memory).base, (*memory).len)
+        }
     }
 }
 
@@ -65,7 +69,7 @@ pub(super) unsafe fn memory_registers(ctx: *mut Ctx) -> (*mut u8, usize) {
 /// `ctx` is the running thread's state.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn must_stop(ctx: *mut Ctx) -> bool {
+pub(super) unsafe extern "C" fn must_stop(ctx: *mut Ctx) -> bool {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).poll = POLL_INTERVAL;
@@ -73,7 +77,9 @@ pub(super) unsafe fn must_stop(ctx: *mut Ctx) -> bool {
         if (*core).interrupt.swap(false, Ordering::Relaxed) {
             return true;
         }
-        (*core).deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline)
+        (*core)
+            .deadline
+            .is_some_and(|deadline| std::time::Instant::now() >= deadline)
     }
 }
 
@@ -83,7 +89,7 @@ pub(super) unsafe fn must_stop(ctx: *mut Ctx) -> bool {
 /// `ctx` is the running thread's state, `func` a live record of a module's function, `sp` its new frame.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn translate(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
+pub(super) unsafe extern "C" fn translate(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).ip = (*func).stub.as_ptr().cast();
@@ -124,9 +130,14 @@ pub(super) unsafe fn patch_caller(func: *mut FuncRec, sp: *mut u8) {
 unsafe fn is_call(func: *mut FuncRec, word: u64) -> bool {
     // SAFETY: a function with code belongs to an instance.
     let words = unsafe { table::words((*(*func).instance).module.engine().config()) };
-    [Family::Call.form(0), Family::Call.form(1), Family::Call.form(2), Family::CallFar.form(0)]
-        .iter()
-        .any(|op| words[usize::from(op.0)] == word)
+    [
+        Family::Call.form(0),
+        Family::Call.form(1),
+        Family::Call.form(2),
+        Family::CallFar.form(0),
+    ]
+    .iter()
+    .any(|op| words[usize::from(op.0)] == word)
 }
 
 /// The code cell of `func` for callers that run with the memory in the registers.
@@ -134,7 +145,7 @@ unsafe fn is_call(func: *mut FuncRec, word: u64) -> bool {
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live record.
 #[inline(never)]
-pub(super) unsafe fn code_for(ctx: *mut Ctx, func: *mut FuncRec) -> *const u8 {
+pub(super) unsafe extern "C" fn code_for(ctx: *mut Ctx, func: *mut FuncRec) -> *const u8 {
     // SAFETY: the caller's.
     unsafe { super::code_for_memory((*ctx).core, func, (*ctx).memory) }
 }
@@ -144,7 +155,7 @@ pub(super) unsafe fn code_for(ctx: *mut Ctx, func: *mut FuncRec) -> *const u8 {
 /// # Safety
 /// `ctx` is the running thread's state, `table` a live table of functions.
 #[inline(never)]
-pub(super) unsafe fn table_function(
+pub(super) unsafe extern "C" fn table_function(
     ctx: *mut Ctx,
     table: *mut TableRec,
     index: u32,
@@ -172,11 +183,13 @@ pub(super) unsafe fn table_function(
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live record of a host function, `sp` its new frame.
 #[inline(never)]
-pub(super) unsafe fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
+pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
     // SAFETY: the frame has room for parameters and results (`FuncRec::frame`); nested runs start above it.
     unsafe {
         let core = (*ctx).core;
-        let FuncKind::Host(host) = &(*func).kind else { return TrapCode::Host as u64 };
+        let FuncKind::Host(host) = &(*func).kind else {
+            return TrapCode::Host as u64;
+        };
         let count = usize::from((*func).params.max((*func).results));
         let slots = std::slice::from_raw_parts_mut(sp.cast::<u64>(), count);
         let return_ip = *sp.cast::<*const u8>().sub(1);
@@ -219,20 +232,18 @@ unsafe fn caller_of(
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live deferred record, `sp` its new frame.
 #[inline(never)]
-pub(super) unsafe fn resolve(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> *mut FuncRec {
-    // SAFETY: the caller's. The host's resolver runs like a host function; the record's kind is read
-    // again afterwards because it may have bound the function itself.
+pub(super) unsafe extern "C" fn resolve(
+    ctx: *mut Ctx,
+    func: *mut FuncRec,
+    sp: *mut u8,
+) -> *mut FuncRec {
+    // SAFETY: the caller's. The resolver runs like a host function: nested runs start above the frame.
     unsafe {
-        let FuncKind::Deferred { target, resolve } = &(*func).kind else {
-            return refuse(ctx, TrapCode::UnresolvedFunction);
-        };
-        if !target.is_null() {
-            return *target;
-        }
-        let Some(resolve) = resolve else {
-            return refuse(ctx, TrapCode::UnresolvedFunction);
-        };
         let core = (*ctx).core;
+        let bound = super::resolved(func);
+        if bound != func {
+            return bound;
+        }
         let return_ip = *sp.cast::<*const u8>().sub(1);
         (*ctx).ip = return_ip;
         (*ctx).sp = sp;
@@ -241,22 +252,16 @@ pub(super) unsafe fn resolve(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> 
         let frame = usize::from((*func).params.max((*func).results)) * 8 + 32;
         (*core).stack_top = sp as usize + frame - (*core).stack.as_ptr() as usize;
         let memory = (*ctx).memory;
-        let result = resolve((*ctx).store);
+        let result = deferred::resolve_deferred(core, (*ctx).store, func);
         (*core).stack_top = top;
         (*ctx).memory = memory;
-        let error = match result {
-            Ok(target) if (*target).ty == (*func).ty && target != func => {
-                ((*core).hooks.bound)(core, func, target);
-                return target;
+        match result {
+            Ok(target) => target,
+            Err(error) => {
+                (*ctx).acc = fail(ctx, error);
+                std::ptr::null_mut()
             }
-            Ok(_) => Error::from(
-                Trap::new(TrapCode::UnresolvedFunction)
-                    .with_detail("the definition found has another type"),
-            ),
-            Err(error) => error,
-        };
-        (*ctx).acc = fail(ctx, error);
-        std::ptr::null_mut()
+        }
     }
 }
 
@@ -265,7 +270,7 @@ pub(super) unsafe fn resolve(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> 
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live trampoline, `sp` its new frame.
 #[inline(never)]
-pub(super) unsafe fn trampoline_target(
+pub(super) unsafe extern "C" fn trampoline_target(
     ctx: *mut Ctx,
     func: *mut FuncRec,
     sp: *mut u8,
@@ -307,10 +312,14 @@ unsafe fn trampoline_fits(
         let engine = &(*(*ctx).core).engine;
         engine.with_types((*func).ty, (*target).ty, |outer, inner| {
             let params = outer.params();
-            let mut offered =
-                params[..pointer].iter().chain(params.get(pointer + 1..).unwrap_or(&[]));
+            let mut offered = params[..pointer]
+                .iter()
+                .chain(params.get(pointer + 1..).unwrap_or(&[]));
             outer.results() == inner.results()
-                && inner.params().iter().all(|wanted| offered.next() == Some(wanted))
+                && inner
+                    .params()
+                    .iter()
+                    .all(|wanted| offered.next() == Some(wanted))
         })
     }
 }
@@ -399,7 +408,7 @@ cold_op! {
         let len = operand::<u32>(ip, sp, 2);
         let (dst, byte) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 1));
         done(charge(ctx, len).and_then(|()| {
-            memory::memory_fill(field64(ip, 16) as *mut MemoryRec, dst.into(), byte as u8, len.into())
+            memory::memory_fill(field64(ip, 16) as *mut MemoryRec, u64::from(dst), byte as u8, u64::from(len))
         }))
     }
 }
@@ -410,7 +419,7 @@ cold_op! {
         let (dst, src) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 1));
         let (to, from) = (field64(ip, 16) as *mut MemoryRec, field64(ip, 24) as *mut MemoryRec);
         done(charge(ctx, len)
-            .and_then(|()| memory::memory_copy(to, dst.into(), from, src.into(), len.into())))
+            .and_then(|()| memory::memory_copy(to, u64::from(dst), from, u64::from(src), u64::from(len))))
     }
 }
 cold_op! {
@@ -420,9 +429,9 @@ cold_op! {
         let dst = operand::<u32>(ip, sp, 0);
         let instance = field64(ip, 24) as *mut InstanceRec;
         let (segment, memory) = indices(ip);
-        let memory = (&(*instance).memories)[memory];
+        let memory = (&(*instance).memories)[memory as usize];
         done(charge(ctx, len).and_then(|()| {
-            memory::memory_init(instance, segment, memory, dst.into(), src.into(), len.into())
+            memory::memory_init(instance, segment, memory, u64::from(dst), u64::from(src), u64::from(len))
         }))
     }
 }
@@ -450,7 +459,7 @@ cold_op! {
     /// Sets the reference at operand 0 of the table @16 to operand 1.
     TableSet(ctx, ip, sp) {
         let (index, slot) = (operand::<u32>(ip, sp, 0), operand::<u64>(ip, sp, 1));
-        done(tables::table_set((*ctx).core, field64(ip, 16) as *mut TableRec, index.into(), slot))
+        done(tables::table_set((*ctx).core, field64(ip, 16) as *mut TableRec, u64::from(index), slot))
     }
 }
 cold_op! {
@@ -465,7 +474,7 @@ cold_op! {
     TableGrow(ctx, ip, sp) {
         let (slot, delta) = (operand::<u64>(ip, sp, 0), operand::<u32>(ip, sp, 1));
         let table = field64(ip, 16) as *mut TableRec;
-        match tables::table_grow((*ctx).core, (*ctx).store, table, delta.into(), slot) {
+        match tables::table_grow((*ctx).core, (*ctx).store, table, u64::from(delta), slot) {
             Ok(before) => {
                 (*ctx).acc = before.unwrap_or(u64::from(u32::MAX));
                 DONE
@@ -480,7 +489,7 @@ cold_op! {
         let (index, len) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 2));
         let (slot, table) = (operand::<u64>(ip, sp, 1), field64(ip, 16) as *mut TableRec);
         done(charge(ctx, len).and_then(|()| {
-            tables::table_fill((*ctx).core, table, index.into(), slot, len.into())
+            tables::table_fill((*ctx).core, table, u64::from(index), slot, u64::from(len))
         }))
     }
 }
@@ -491,7 +500,7 @@ cold_op! {
         let (dst, src) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 1));
         let (to, from) = (field64(ip, 16) as *mut TableRec, field64(ip, 24) as *mut TableRec);
         done(charge(ctx, len).and_then(|()| {
-            tables::table_copy((*ctx).core, to, dst.into(), from, src.into(), len.into())
+            tables::table_copy((*ctx).core, to, u64::from(dst), from, u64::from(src), u64::from(len))
         }))
     }
 }
@@ -502,9 +511,9 @@ cold_op! {
         let dst = operand::<u32>(ip, sp, 0);
         let instance = field64(ip, 24) as *mut InstanceRec;
         let (segment, table) = indices(ip);
-        let table = (&(*instance).tables)[table];
+        let table = (&(*instance).tables)[table as usize];
         done(charge(ctx, len).and_then(|()| {
-            tables::table_init((*ctx).core, instance, segment, table, dst.into(), src.into(), len.into())
+            tables::table_init((*ctx).core, instance, segment, table, u64::from(dst), u64::from(src), u64::from(len))
         }))
     }
 }
@@ -517,8 +526,8 @@ cold_op! {
 }
 
 /// Segment and memory or table index of the word @16.
-unsafe fn indices(ip: *const u8) -> (usize, usize) {
+unsafe fn indices(ip: *const u8) -> (u32, u32) {
     // SAFETY: the instruction has this word.
     let word = unsafe { field64(ip, 16) };
-    ((word & 0xffff_ffff) as usize, (word >> 32) as usize)
+    (word as u32, (word >> 32) as u32)
 }

@@ -35,7 +35,6 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         let code = Code {
             words,
             group: (*func).group,
-            func: (*func).index,
             record: func.cast(),
             places,
         };
@@ -43,7 +42,7 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         (*func).frame = frame;
         (*func).stub[0] = table::words(config)[usize::from(Family::Forward.form(0).0)];
         for (table, index) in std::mem::take(&mut (*func).waiting) {
-            crate::runtime::table::refresh(core, table, index, func);
+            crate::runtime::table::put(core, table, u64::from(index), func as u64);
         }
         Ok(())
     }
@@ -51,7 +50,13 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
 
 /// Replaces operator numbers by handlers and writes the entries of jump tables.
 fn finish(translation: Translation, words: &[u64]) -> (Box<[u64]>, Box<[(u32, u32)]>) {
-    let Translation { code, starts, jump_entries, places, .. } = translation;
+    let Translation {
+        code,
+        starts,
+        jump_entries,
+        places,
+        ..
+    } = translation;
     let mut code = code.into_boxed_slice();
     let base = code.as_ptr() as u64;
     for start in starts {

@@ -21,5 +21,7 @@ pub(super) fn count(op: u64) {
 /// [`crate::Config::op_coverage`], in this process.
 pub fn op_coverage() -> Vec<(String, u64)> {
     let count = |op: Op| COUNTS[usize::from(op.0)].load(Ordering::Relaxed);
-    Op::all().filter_map(|op| Some((op.name()?, count(op)))).collect()
+    Op::all()
+        .filter_map(|op| Some((op.name()?, count(op))))
+        .collect()
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::ir::code::Code;
 use crate::ir::ops::Family;
 use crate::runtime::Store;
+use crate::runtime::deferred::final_target as resolved;
 use crate::runtime::records::{Entry, FuncKind, FuncRec, Hooks, InstanceRec, MemoryRec, TableRec};
 use crate::runtime::store::StoreCore;
 use crate::trap::{Trap, TrapCode};
@@ -31,7 +32,14 @@ impl<T: 'static> Store<T> {
 }
 
 /// What `runtime` needs of `exec`.
-static HOOKS: Hooks = Hooks { prepare, entry, call, translate_all, bound, release };
+static HOOKS: Hooks = Hooks {
+    prepare,
+    entry,
+    call,
+    translate_all,
+    bound,
+    release,
+};
 
 /// Writes the stub of a new record; a call goes there until there is code.
 unsafe fn prepare(core: &StoreCore, func: *mut FuncRec) {
@@ -73,7 +81,6 @@ unsafe fn code_for_memory(
             let code = Code {
                 words: Box::new([word(0), func as u64, word(1), func as u64]),
                 group: (*func).group,
-                func: (*func).index,
                 record: std::ptr::null_mut(),
                 places: Box::default(),
             };
@@ -88,21 +95,12 @@ unsafe fn frame_for_memory(func: *mut FuncRec, memory: *mut MemoryRec) -> u32 {
     // SAFETY: `func` is a live record.
     unsafe {
         let direct = (*func).mem.is_null() || (*func).mem == memory;
-        if direct { (*func).frame } else { u32::from((*func).params.max((*func).results)) * 8 + 32 }
-    }
-}
-
-/// The function behind a bound deferred one; else itself.
-unsafe fn resolved(mut func: *mut FuncRec) -> *mut FuncRec {
-    // SAFETY: records are live; `bind` refuses cycles.
-    unsafe {
-        while let FuncKind::Deferred { target, .. } = &(*func).kind
-            && !target.is_null()
-        {
-            func = *target;
+        if direct {
+            (*func).frame
+        } else {
+            u32::from((*func).params.max((*func).results)) * 8 + 32
         }
     }
-    func
 }
 
 unsafe fn entry(core: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) -> Entry {
@@ -122,7 +120,7 @@ unsafe fn translate_all(core: *mut StoreCore, instance: *mut InstanceRec) -> Res
     // SAFETY: the hook's contract.
     unsafe {
         let imported = (&(*instance).module).0.imported_funcs;
-        let count = (*instance).funcs.len();
+        let count = (&(*instance).funcs).len();
         for index in imported..count {
             let func = (&(*instance).funcs)[index];
             if (*func).code == (*func).stub.as_ptr().cast() {
@@ -133,14 +131,9 @@ unsafe fn translate_all(core: *mut StoreCore, instance: *mut InstanceRec) -> Res
     Ok(())
 }
 
-unsafe fn bound(_core: *mut StoreCore, func: *mut FuncRec, target: *mut FuncRec) {
-    // SAFETY: the hook's contract. The stub stays: it goes to the target from now on.
-    unsafe {
-        if let FuncKind::Deferred { target: place, .. } = &mut (*func).kind {
-            *place = resolved(target);
-        }
-    }
-}
+/// Nothing to do: the stub of a deferred function reads what it is bound to at each call, and code that is
+/// translated from now on goes straight there.
+unsafe fn bound(_core: *mut StoreCore, _func: *mut FuncRec, _target: *mut FuncRec) {}
 
 unsafe fn release(core: *mut StoreCore, group: u32) {
     // SAFETY: the hook's contract.
@@ -167,7 +160,7 @@ unsafe fn call(
             ));
         }
         let stack = (*core).stack.as_mut_ptr().cast::<u8>();
-        let size = (*core).stack.len() * 8;
+        let size = (&(*core).stack).len() * 8;
         let sp = stack.add((*core).stack_top);
         let counted = usize::from((*func).params.max((*func).results)) * 8;
         (*ctx).limit = stack.add(size);
@@ -186,7 +179,11 @@ unsafe fn call(
             word(Family::Halt.form(0)),
             0,
         ];
-        std::ptr::copy_nonoverlapping(slots.as_ptr(), new.cast::<u64>(), usize::from((*func).params));
+        std::ptr::copy_nonoverlapping(
+            slots.as_ptr(),
+            new.cast::<u64>(),
+            usize::from((*func).params),
+        );
 
         let before = ((*ctx).memory, (*ctx).ip, (*ctx).sp, (*core).caller);
         (*ctx).memory = (*func).mem;

@@ -23,7 +23,11 @@ macro_rules! division {
         /// Signed remainder; traps on zero; the least number mod -1 is 0.
         #[inline(always)]
         pub(super) fn $rem_s(x: $signed, y: $signed) -> Result<$signed, TrapCode> {
-            if y == 0 { Err(TrapCode::IntegerDivideByZero) } else { Ok(x.wrapping_rem(y)) }
+            if y == 0 {
+                Err(TrapCode::IntegerDivideByZero)
+            } else {
+                Ok(x.wrapping_rem(y))
+            }
         }
         /// Unsigned remainder; traps on zero.
         #[inline(always)]
@@ -87,15 +91,34 @@ macro_rules! floats {
         /// Rounded to the nearest, ties to even; NaN becomes quiet.
         #[inline(always)]
         pub(super) fn $nearest(x: $float) -> $float {
-            if x.is_nan() { x + x } else { x.round_ties_even() }
+            if x.is_nan() {
+                x + x
+            } else {
+                x.round_ties_even()
+            }
         }
     };
 }
 floats!(
-    f32, f32_min, f32_max, f32_copysign, 0x8000_0000, f32_ceil, f32_floor, f32_trunc, f32_nearest
+    f32,
+    f32_min,
+    f32_max,
+    f32_copysign,
+    0x8000_0000,
+    f32_ceil,
+    f32_floor,
+    f32_trunc,
+    f32_nearest
 );
 floats!(
-    f64, f64_min, f64_max, f64_copysign, 0x8000_0000_0000_0000, f64_ceil, f64_floor, f64_trunc,
+    f64,
+    f64_min,
+    f64_max,
+    f64_copysign,
+    0x8000_0000_0000_0000,
+    f64_ceil,
+    f64_floor,
+    f64_trunc,
     f64_nearest
 );
 
@@ -145,7 +168,10 @@ mod tests {
         assert_eq!(f64_min(0.0, -0.0).to_bits(), (-0.0f64).to_bits());
         assert_eq!(f64_max(-0.0, 0.0).to_bits(), 0.0f64.to_bits());
         let signalling = f32::from_bits(0x7fa0_0000);
-        assert_eq!(f32_min(signalling, 1.0).to_bits() & 0x0040_0000, 0x0040_0000);
+        assert_eq!(
+            f32_min(signalling, 1.0).to_bits() & 0x0040_0000,
+            0x0040_0000
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::handlers::memory::{self, *};
 use super::handlers::numeric::*;
 use super::handlers::variable::*;
 use super::num;
-use super::value::{A, I, S, field16, field64};
+use super::value::{A, I, S};
 use crate::config::{self, Config};
 use crate::ir::ops::{FAMILIES, FORMS, for_each_op};
 use crate::runtime::records::Ctx;
@@ -40,14 +40,26 @@ handler! {
 
 /// Bytes of a little-endian value in memory.
 macro_rules! read_le {
-    (f32, $at:ident) => { f32::from_bits(u32::from_le($at.cast::<u32>().read_unaligned())) };
-    (f64, $at:ident) => { f64::from_bits(u64::from_le($at.cast::<u64>().read_unaligned())) };
-    ($ty:ident, $at:ident) => { $ty::from_le($at.cast::<$ty>().read_unaligned()) };
+    (f32, $at:ident) => {
+        f32::from_bits(u32::from_le($at.cast::<u32>().read_unaligned()))
+    };
+    (f64, $at:ident) => {
+        f64::from_bits(u64::from_le($at.cast::<u64>().read_unaligned()))
+    };
+    ($ty:ident, $at:ident) => {
+        $ty::from_le($at.cast::<$ty>().read_unaligned())
+    };
 }
 macro_rules! write_le {
-    (f32, $at:ident, $value:ident) => { $at.cast::<u32>().write_unaligned($value.to_bits().to_le()) };
-    (f64, $at:ident, $value:ident) => { $at.cast::<u64>().write_unaligned($value.to_bits().to_le()) };
-    ($ty:ident, $at:ident, $value:ident) => { $at.cast::<$ty>().write_unaligned(($value as $ty).to_le()) };
+    (f32, $at:ident, $value:ident) => {
+        $at.cast::<u32>().write_unaligned($value.to_bits().to_le())
+    };
+    (f64, $at:ident, $value:ident) => {
+        $at.cast::<u64>().write_unaligned($value.to_bits().to_le())
+    };
+    ($ty:ident, $at:ident, $value:ident) => {
+        $at.cast::<$ty>().write_unaligned(($value as $ty).to_le())
+    };
 }
 
 macro_rules! define_handlers {
@@ -116,21 +128,12 @@ macro_rules! define_handlers {
                 $(load_forms::<D, formula::$load>(),)*
                 $(store_forms::<D, formula::$store>(),)*
                 $(vec![add_branch::<D, formula::$ab, false>, add_branch::<D, formula::$ab, true>],)*
-                $(special!(D; $($handler),*),)*
+                $(vec![$($handler as Handler),*],)*
             ]
         }
     };
 }
 
-/// The list of a special row; `unused` stands for a gap.
-macro_rules! special {
-    ($D:ident; $($handler:expr),*) => {{
-        #[allow(non_upper_case_globals)]
-        let unused: Handler = unused::<$D>;
-        let _ = unused;
-        vec![$($handler as Handler),*]
-    }};
-}
 for_each_op!(define_handlers);
 
 /// Slot a and slot b of value operators.
@@ -179,7 +182,12 @@ fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
 }
 
 fn un_forms<D: Dispatch, O: Un>() -> Vec<Handler> {
-    vec![un::<D, O, Sa, false>, un::<D, O, Sa, true>, un::<D, O, A, false>, un::<D, O, A, true>]
+    vec![
+        un::<D, O, Sa, false>,
+        un::<D, O, Sa, true>,
+        un::<D, O, A, false>,
+        un::<D, O, A, true>,
+    ]
 }
 
 fn load_forms<D: Dispatch, L: Load>() -> Vec<Handler> {
@@ -277,7 +285,12 @@ mod tests {
         let gap = unused::<Loop> as Handler as usize as u64;
         for number in 0..(FAMILIES.len() * FORMS) as u16 {
             let has_handler = words[usize::from(number)] & ((1 << 48) - 1) != gap;
-            assert_eq!(has_handler, Op(number).name().is_some(), "{:?}", Op(number).name());
+            assert_eq!(
+                has_handler,
+                Op(number).name().is_some(),
+                "{:?}",
+                Op(number).name()
+            );
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) trait Value: Copy {
     /// From the accumulators.
     fn of(acc: u64, facc: f64) -> Self;
     /// Into the accumulators.
-    fn into(self, acc: u64, facc: f64) -> (u64, f64);
+    fn spread(self, acc: u64, facc: f64) -> (u64, f64);
     /// From an immediate: 32 bits sign-extended at `narrow`, or a word at `wide`.
     ///
     /// # Safety
@@ -88,7 +88,7 @@ macro_rules! integer {
                 acc as $ty
             }
             #[inline(always)]
-            fn into(self, _acc: u64, facc: f64) -> (u64, f64) {
+            fn spread(self, _acc: u64, facc: f64) -> (u64, f64) {
                 (self as $through as u64, facc)
             }
             #[inline(always)]
@@ -121,7 +121,7 @@ impl Value for f64 {
         facc
     }
     #[inline(always)]
-    fn into(self, acc: u64, _facc: f64) -> (u64, f64) {
+    fn spread(self, acc: u64, _facc: f64) -> (u64, f64) {
         (acc, self)
     }
     #[inline(always)]
@@ -148,7 +148,7 @@ impl Value for f32 {
         f32::from_bits(facc.to_bits() as u32)
     }
     #[inline(always)]
-    fn into(self, acc: u64, _facc: f64) -> (u64, f64) {
+    fn spread(self, acc: u64, _facc: f64) -> (u64, f64) {
         (acc, f64::from_bits(u64::from(self.to_bits())))
     }
     #[inline(always)]

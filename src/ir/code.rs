@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Code {
     /// Instructions.
     pub words: Box<[u64]>,
-    /// Group and function index that it belongs to.
+    /// Group that it belongs to.
     pub group: u32,
-    pub func: u32,
     /// The function's record (`*mut FuncRec`, opaque here); null for thunks.
     pub record: *mut (),
     /// (word, byte offset in the module) of instructions that can trap or call, ascending.
@@ -20,7 +19,9 @@ pub(crate) struct Code {
 impl Code {
     /// Byte offset in the module of the operator that the instruction at or before `word` came from.
     pub fn place(&self, word: usize) -> Option<usize> {
-        let after = self.places.partition_point(|(start, _)| *start as usize <= word);
+        let after = self
+            .places
+            .partition_point(|(start, _)| *start as usize <= word);
         let (_, offset) = self.places.get(after.checked_sub(1)?)?;
         Some(*offset as usize)
     }

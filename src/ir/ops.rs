@@ -230,7 +230,7 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         AddBrZ "d @8 = slot @10 + imm @12; branch @16 if d = 0 | d ≠ 0"
             [z add_br_zero::<D, true>, nz add_br_zero::<D, false>];
         Lea "(slot @12 << @14) + imm @16 [+ slot @10]; into acc, slot + acc, slot only"
-            [acc lea::<D, false, true, false>, acc_s lea::<D, false, true, true>, slot lea::<D, false, false, true>, unused unused,
+            [acc lea::<D, false, true, false>, acc_s lea::<D, false, true, true>, slot lea::<D, false, false, true>, unused unused::<D>,
              base_acc lea::<D, true, true, false>, base_acc_s lea::<D, true, true, true>, base_slot lea::<D, true, false, true>];
         Select "cond ≠ 0 ? slot @10 : slot @12, integers and references; cond: slot @14 | acc"
             [s select::<D, false, false>, s_s select::<D, false, true>, a select::<D, true, false>, a_s select::<D, true, true>];
@@ -410,7 +410,9 @@ impl Op {
 
     /// Every operator of the table.
     pub fn all() -> impl Iterator<Item = Op> {
-        (0..(FAMILIES.len() * FORMS) as u16).map(Op).filter(|op| op.name().is_some())
+        (0..(FAMILIES.len() * FORMS) as u16)
+            .map(Op)
+            .filter(|op| op.name().is_some())
     }
 }
 
@@ -431,7 +433,9 @@ mod tests {
         for op in Op::all().filter(|op| op.form() == 0 && FAMILIES[op.family()].branches) {
             // The families are numbered in table order, so the info of the inverse names it.
             let name = FAMILIES[op.family()].name;
-            let family = ALL_COMPARISONS.iter().find(|f| FAMILIES[**f as usize].name == name);
+            let family = ALL_COMPARISONS
+                .iter()
+                .find(|f| FAMILIES[**f as usize].name == name);
             let inverse = family.and_then(|f| f.inverse()).and_then(Family::inverse);
             assert_eq!(inverse, family.copied(), "{name}");
             seen += 1;

@@ -12,6 +12,8 @@
 
 mod const_expr;
 mod dylink;
+#[cfg(test)]
+mod malformed;
 mod names;
 mod parse;
 mod proposals;
@@ -20,6 +22,7 @@ mod types;
 mod validate;
 
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
     ValType,

@@ -183,7 +183,7 @@ pub(super) fn func(ty: &wasmparser::SubType) -> Option<FuncType> {
 }
 
 /// A value type of the validator; `None` for types of other proposals.
-pub(super) fn value(ty: wasmparser::ValType) -> Option<ValType> {
+pub(crate) fn value(ty: wasmparser::ValType) -> Option<ValType> {
     Some(match ty {
         wasmparser::ValType::I32 => ValType::I32,
         wasmparser::ValType::I64 => ValType::I64,

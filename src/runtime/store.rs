@@ -471,8 +471,7 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32
             let place = number as usize;
             if (&(*core).groups).get(place).is_some_and(Option::is_some) {
                 ((*core).hooks.release)(core, number);
-                let group = (&mut (*core).groups)[place].take();
-                drop(group);
+                drop((&mut (*core).groups)[place].take());
             }
         }
     }

@@ -142,7 +142,9 @@ impl Translator<'_> {
     }
 
     pub(super) fn open_else(&mut self) {
-        let Some(mut block) = self.blocks.pop() else { return };
+        let Some(mut block) = self.blocks.pop() else {
+            return;
+        };
         if !self.dead {
             self.settle_from(block.height);
             let start = self.out.emit(Family::Jump.form(0), 0);
@@ -161,7 +163,9 @@ impl Translator<'_> {
 
     /// The end of a block; true at the end of the function.
     pub(super) fn end(&mut self) -> bool {
-        let Some(block) = self.blocks.pop() else { return true };
+        let Some(block) = self.blocks.pop() else {
+            return true;
+        };
         if self.blocks.is_empty() {
             self.end_function(block);
             return true;
@@ -284,7 +288,10 @@ impl Translator<'_> {
 
     /// Copies a run of slots.
     fn copy_block(&mut self, dst: u32, src: u32, count: usize) {
-        self.out.emit(Family::CopyBlock.form(0), u64::from(dst) | u64::from(src) << 32);
+        self.out.emit(
+            Family::CopyBlock.form(0),
+            u64::from(dst) | u64::from(src) << 32,
+        );
         self.out.push(count as u64);
     }
 
@@ -333,7 +340,9 @@ impl Translator<'_> {
             _ => (1, 0),
         };
         let last = targets.len() - 1;
-        let start = self.out.emit(Family::BrTable.form(form), word | (last as u64) << 32);
+        let start = self
+            .out
+            .emit(Family::BrTable.form(form), word | (last as u64) << 32);
         for _ in 0..targets.len() * 2 {
             self.out.push(0);
         }
@@ -358,7 +367,11 @@ impl Translator<'_> {
 
     /// `return`, or a branch to the function's label.
     pub(super) fn return_now(&mut self) {
-        let results = self.blocks.first().map(|block| block.results.clone()).unwrap_or_default();
+        let results = self
+            .blocks
+            .first()
+            .map(|block| block.results.clone())
+            .unwrap_or_default();
         self.return_values(&results);
         self.dead = true;
     }
@@ -373,12 +386,12 @@ impl Translator<'_> {
                 let popped = self.pop();
                 match self.operand(popped, !ty.is_float()) {
                     Operand::Acc => self.out.emit(Family::Return.form(0), 0),
-                    Operand::Slot(slot) => {
-                        self.out.emit(Family::Return.form(1 + class(*ty) as u16), slot << 16)
-                    }
-                    Operand::Imm(value) => {
-                        self.out.emit(Family::Return.form(3), u64::from(value as u32) << 32)
-                    }
+                    Operand::Slot(slot) => self
+                        .out
+                        .emit(Family::Return.form(1 + class(*ty) as u16), slot << 16),
+                    Operand::Imm(value) => self
+                        .out
+                        .emit(Family::Return.form(3), u64::from(value as u32) << 32),
                 };
             }
             _ => {
@@ -439,19 +452,22 @@ impl Translator<'_> {
     }
 
     pub(super) fn call(&mut self, index: u32) {
-        let Some(ty) = self.function_type(index) else { return };
+        let Some(ty) = self.function_type(index) else {
+            return;
+        };
         let callee = self.environment.callee(index);
         let base = self.arguments(ty.params().len());
         let delta = self.height_slot(base + 2);
         let frame = u64::from(callee.frame) << 32;
         if self.far && delta > NEAR {
-            self.out.emit_at(Family::CallFar.form(0), u64::from(delta) | frame);
+            self.out
+                .emit_at(Family::CallFar.form(0), u64::from(delta) | frame);
         } else {
             let delta = u64::from(delta) & 0xffff;
             match self.take_last_argument() {
-                Some((class, slot)) => {
-                    self.out.emit_at(Family::Call.form(1 + class), delta | slot << 16 | frame)
-                }
+                Some((class, slot)) => self
+                    .out
+                    .emit_at(Family::Call.form(1 + class), delta | slot << 16 | frame),
                 None => self.out.emit_at(Family::Call.form(0), delta | frame),
             };
         }
@@ -463,7 +479,9 @@ impl Translator<'_> {
     fn take_last_argument(&mut self) -> Option<(u16, u64)> {
         let last = self.out.last?;
         let op = self.out.op(last);
-        let class = [Family::Copy.form(1), Family::Copy.form(2)].iter().position(|copy| *copy == op)?;
+        let class = [Family::Copy.form(1), Family::Copy.form(2)]
+            .iter()
+            .position(|copy| *copy == op)?;
         let slot = self.out.code[last + 1] & 0xffff;
         self.out.retract();
         Some((class as u16, slot))
@@ -471,8 +489,16 @@ impl Translator<'_> {
 
     pub(super) fn call_indirect(&mut self, type_index: u32, table_index: u32) {
         let inner = &self.module.0;
-        let Some(ty) = inner.types.get(type_index as usize).cloned() else { return };
-        let id = u64::from(inner.type_ids.get(type_index as usize).copied().unwrap_or(u32::MAX - 1));
+        let Some(ty) = inner.types.get(type_index as usize).cloned() else {
+            return;
+        };
+        let id = u64::from(
+            inner
+                .type_ids
+                .get(type_index as usize)
+                .copied()
+                .unwrap_or(u32::MAX - 1),
+        );
         let index = self.pop();
         let table = self.environment.table(table_index);
         // An index in its slot lies where an argument goes; its new place is above the arguments.
@@ -487,21 +513,24 @@ impl Translator<'_> {
         if table.direct && !(self.far && delta > NEAR) {
             let delta = u64::from(delta) & 0xffff;
             match operand {
-                Operand::Slot(slot) => self.out.emit_at(
-                    Family::CallIndirect.form(0),
-                    delta | slot << 16 | id << 32,
-                ),
-                _ => self.out.emit_at(Family::CallIndirect.form(1), delta | id << 32),
+                Operand::Slot(slot) => self
+                    .out
+                    .emit_at(Family::CallIndirect.form(0), delta | slot << 16 | id << 32),
+                _ => self
+                    .out
+                    .emit_at(Family::CallIndirect.form(1), delta | id << 32),
             };
             self.out.push(table.address);
         } else {
             let slot = match operand {
                 Operand::Slot(slot) => {
-                    self.out.emit_at(Family::CallAny.form(0), u64::from(delta) | id << 32);
+                    self.out
+                        .emit_at(Family::CallAny.form(0), u64::from(delta) | id << 32);
                     slot
                 }
                 _ => {
-                    self.out.emit_at(Family::CallAny.form(1), u64::from(delta) | id << 32);
+                    self.out
+                        .emit_at(Family::CallAny.form(1), u64::from(delta) | id << 32);
                     0
                 }
             };
@@ -512,7 +541,9 @@ impl Translator<'_> {
     }
 
     pub(super) fn tail_call(&mut self, index: u32) {
-        let Some(ty) = self.function_type(index) else { return };
+        let Some(ty) = self.function_type(index) else {
+            return;
+        };
         let callee = self.environment.callee(index);
         let count = ty.params().len();
         let from = self.stack.len() - count.min(self.stack.len());
@@ -528,8 +559,16 @@ impl Translator<'_> {
 
     pub(super) fn tail_call_indirect(&mut self, type_index: u32, table_index: u32) {
         let inner = &self.module.0;
-        let Some(ty) = inner.types.get(type_index as usize).cloned() else { return };
-        let id = u64::from(inner.type_ids.get(type_index as usize).copied().unwrap_or(u32::MAX - 1));
+        let Some(ty) = inner.types.get(type_index as usize).cloned() else {
+            return;
+        };
+        let id = u64::from(
+            inner
+                .type_ids
+                .get(type_index as usize)
+                .copied()
+                .unwrap_or(u32::MAX - 1),
+        );
         let index = self.pop();
         let table = self.environment.table(table_index);
         let count = ty.params().len();

@@ -69,7 +69,11 @@ impl Emitter {
         if let Some(start) = self.last {
             self.code.truncate(start);
             self.starts.pop();
-            while self.places.last().is_some_and(|(word, _)| *word as usize >= start) {
+            while self
+                .places
+                .last()
+                .is_some_and(|(word, _)| *word as usize >= start)
+            {
                 self.places.pop();
             }
         }

@@ -39,18 +39,75 @@ impl Translator<'_> {
             (Sum(local, j), Const(k)) | (Const(k), Sum(local, j)) => {
                 Sum(local, j.wrapping_add(k as u32))
             }
-            (Scaled { base, index, shift, offset }, Const(k))
-            | (Const(k), Scaled { base, index, shift, offset }) => {
-                Scaled { base, index, shift, offset: offset.wrapping_add(k as u32) }
-            }
-            (Scaled { base: None, index, shift, offset }, Local(local))
-            | (Local(local), Scaled { base: None, index, shift, offset }) => {
-                Scaled { base: Some(local), index, shift, offset }
-            }
-            (Scaled { base: None, index, shift, offset }, Sum(local, k))
-            | (Sum(local, k), Scaled { base: None, index, shift, offset }) => {
-                Scaled { base: Some(local), index, shift, offset: offset.wrapping_add(k) }
-            }
+            (
+                Scaled {
+                    base,
+                    index,
+                    shift,
+                    offset,
+                },
+                Const(k),
+            )
+            | (
+                Const(k),
+                Scaled {
+                    base,
+                    index,
+                    shift,
+                    offset,
+                },
+            ) => Scaled {
+                base,
+                index,
+                shift,
+                offset: offset.wrapping_add(k as u32),
+            },
+            (
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+                Local(local),
+            )
+            | (
+                Local(local),
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+            ) => Scaled {
+                base: Some(local),
+                index,
+                shift,
+                offset,
+            },
+            (
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+                Sum(local, k),
+            )
+            | (
+                Sum(local, k),
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+            ) => Scaled {
+                base: Some(local),
+                index,
+                shift,
+                offset: offset.wrapping_add(k),
+            },
             _ => return None,
         })
     }
@@ -69,14 +126,23 @@ impl Translator<'_> {
             && let (Place::Local(index), Place::Const(shift)) = (x.place, y.place)
         {
             let shift = (shift & 31) as u8;
-            return self.push(Place::Scaled { base: None, index, shift, offset: 0 }, result);
+            return self.push(
+                Place::Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset: 0,
+                },
+                result,
+            );
         }
         let constant = |popped: Popped| matches!(popped.place, Place::Const(_));
         if commutes && constant(x) && !constant(y) {
             std::mem::swap(&mut x, &mut y);
         }
         self.free_acc(class(result));
-        let address = |popped: Popped| matches!(popped.place, Place::Sum(..) | Place::Scaled { .. });
+        let address =
+            |popped: Popped| matches!(popped.place, Place::Sum(..) | Place::Scaled { .. });
         if class(result) == 0 {
             if address(y) && !x.is_acc() {
                 y = self.force(y);
@@ -126,9 +192,8 @@ impl Translator<'_> {
     /// Emits a value operator; notes its place if it can trap.
     fn emit_operator(&mut self, family: Family, form: u16, word: u64) -> usize {
         use Family::*;
-        let between = |first: Family, last: Family| {
-            (first as u16..=last as u16).contains(&(family as u16))
-        };
+        let between =
+            |first: Family, last: Family| (first as u16..=last as u16).contains(&(family as u16));
         let traps = between(I32DivS, I32RemU)
             || between(I64DivS, I64RemU)
             || between(I32TruncF32S, I64TruncF64U);
@@ -180,7 +245,12 @@ impl Translator<'_> {
     /// The words of an address and its form: (form, field of the base slot, word @16 if any).
     fn address(&mut self, popped: Popped, offset: u64) -> (u16, u64, Option<u64>, u64) {
         match popped.place {
-            Place::Scaled { base, index, shift, offset: add } => {
+            Place::Scaled {
+                base,
+                index,
+                shift,
+                offset: add,
+            } => {
                 let word = self.near(self.local_slot(index)) << 32
                     | u64::from(add)
                     | u64::from(shift) << 48;
@@ -213,8 +283,10 @@ impl Translator<'_> {
         self.free_acc(class(result));
         if memory != 0 {
             let base = self.slot_operand(popped);
-            let start =
-                self.out.emit_at(family.form(address::OTHER_MEMORY), base << 16 | offset << 32);
+            let start = self.out.emit_at(
+                family.form(address::OTHER_MEMORY),
+                base << 16 | offset << 32,
+            );
             self.out.push(self.environment.memory(memory));
             return self.result(start, result);
         }
@@ -224,7 +296,9 @@ impl Translator<'_> {
             return self.result(start, result);
         }
         let (form, base, more, offset) = self.address(popped, offset);
-        let start = self.out.emit_at(family.form(form), base << 16 | offset << 32);
+        let start = self
+            .out
+            .emit_at(family.form(form), base << 16 | offset << 32);
         if let Some(more) = more {
             self.out.push(more);
         }
@@ -234,7 +308,9 @@ impl Translator<'_> {
     /// If the address was just made by an `i32.add` of slots or accumulator and slot: takes the addition
     /// back and gives the form and the slots.
     fn take_address_add(&mut self, popped: Popped) -> Option<(u16, u64, u64)> {
-        let Place::Acc { producer } = popped.place else { return None };
+        let Place::Acc { producer } = popped.place else {
+            return None;
+        };
         if self.out.last != Some(producer) {
             return None;
         }
@@ -265,7 +341,8 @@ impl Translator<'_> {
                 Operand::Slot(slot) => (store_form("ms"), slot << 16),
                 _ => (store_form("ma"), 0),
             };
-            self.out.emit_at(family.form(form), base | word | offset << 32);
+            self.out
+                .emit_at(family.form(form), base | word | offset << 32);
             self.out.push(self.environment.memory(memory));
             return;
         }
@@ -300,8 +377,13 @@ impl Translator<'_> {
             (_, Operand::Slot(_)) => "rs",
             _ => "ra",
         };
-        let slot = if let Operand::Slot(slot) = source { slot << 16 } else { 0 };
-        self.out.emit_at(family.form(store_form(name)), base | slot | offset << 32);
+        let slot = if let Operand::Slot(slot) = source {
+            slot << 16
+        } else {
+            0
+        };
+        self.out
+            .emit_at(family.form(store_form(name)), base | slot | offset << 32);
         match (source, more) {
             (Operand::Imm(imm), Some(more)) if value.ty.is_float() => {
                 self.out.push(more);
@@ -325,8 +407,16 @@ impl Translator<'_> {
         let x_slot = self.slot_operand(x);
         let y_slot = self.slot_operand(y);
         self.free_acc(class(ty));
-        let condition = if condition_in_acc { Operand::Acc } else { self.operand(condition, false) };
-        let family = if ty.is_float() { Family::SelectF } else { Family::Select };
+        let condition = if condition_in_acc {
+            Operand::Acc
+        } else {
+            self.operand(condition, false)
+        };
+        let family = if ty.is_float() {
+            Family::SelectF
+        } else {
+            Family::Select
+        };
         let word = x_slot << 16 | y_slot << 32;
         let start = match condition {
             Operand::Slot(slot) => self.out.emit(family.form(0), word | slot << 48),
@@ -344,7 +434,11 @@ impl Translator<'_> {
         {
             return fixup;
         }
-        let popped = if self.acc_taken(0) { popped } else { self.force(popped) };
+        let popped = if self.acc_taken(0) {
+            popped
+        } else {
+            self.force(popped)
+        };
         if let Place::Local(local) = popped.place
             && let Some(fixup) = self.branch_on_update(local, nonzero)
         {
@@ -370,7 +464,10 @@ impl Translator<'_> {
         }
         self.out.code[last] = u64::from(Family::AddBrZ.form(u16::from(nonzero)).0);
         self.out.push(0);
-        Some(Fixup::Displacement { start: last, field: 16 })
+        Some(Fixup::Displacement {
+            start: last,
+            field: 16,
+        })
     }
 
     /// The comparison at `producer` (or a bit test) becomes the branch.
@@ -394,7 +491,11 @@ impl Translator<'_> {
         let (a, b) = (word >> 16 & 0xffff, word >> 32 & 0xffff);
         let immediate = matches!(form, operands::SI | operands::AI);
         if immediate && word >> 32 == 0 && matches!(family, Family::I32Eq | Family::I32Ne) {
-            let test = if family == Family::I32Eq { Family::BrZ } else { Family::BrNz };
+            let test = if family == Family::I32Eq {
+                Family::BrZ
+            } else {
+                Family::BrNz
+            };
             let start = match form {
                 operands::SI => self.out.emit(test.form(0), a),
                 _ => self.out.emit(test.form(1), 0),
@@ -410,7 +511,8 @@ impl Translator<'_> {
         let start = self.out.emit(family.form(BRANCH + form / 2), fields);
         if immediate {
             // Float immediates are a word of their own already.
-            self.out.push(wide.filter(|_| is_float(family)).unwrap_or(word >> 32));
+            self.out
+                .push(wide.filter(|_| is_float(family)).unwrap_or(word >> 32));
         }
         Some(Fixup::Displacement { start, field: 12 })
     }
@@ -444,7 +546,10 @@ impl Translator<'_> {
         } else {
             self.out.push((word >> 32 & 0xffff) << 32);
         }
-        Some(Fixup::Displacement { start: update, field: 16 })
+        Some(Fixup::Displacement {
+            start: update,
+            field: 16,
+        })
     }
 }
 
@@ -455,5 +560,8 @@ fn is_float(family: Family) -> bool {
 
 /// The number of a store form.
 fn store_form(name: &str) -> u16 {
-    crate::ir::ops::STORE_FORMS.iter().position(|form| *form == name).unwrap_or(0) as u16
+    crate::ir::ops::STORE_FORMS
+        .iter()
+        .position(|form| *form == name)
+        .unwrap_or(0) as u16
 }

@@ -140,12 +140,6 @@ impl<'a> Translator<'a> {
         far: bool,
     ) -> Result<Option<Translation>> {
         let inner = &module.0;
-        let unreadable = |error: wasmparser::BinaryReaderError| {
-            Error::new(ErrorKind::Malformed {
-                reason: error.message().to_string(),
-                offset: error.offset(),
-            })
-        };
         let missing = || Error::usage(format!("no function body {defined}"));
         let range = inner.bodies.get(defined).ok_or_else(missing)?.clone();
         let bytes = inner.bytes.get(range.clone()).ok_or_else(missing)?;
@@ -154,7 +148,7 @@ impl<'a> Translator<'a> {
             .get(inner.imported_funcs + defined)
             .and_then(|index| inner.types.get(*index as usize))
             .ok_or_else(missing)?;
-        let body = FunctionBody::new(BinaryReader::new(bytes, range.start));
+        let body = FunctionBody::new(BinaryReader::new(bytes, range.start as u64));
         let mut locals: Vec<ValType> = ty.params().to_vec();
         let params = locals.len();
         for group in body.get_locals_reader().map_err(unreadable)? {
@@ -202,7 +196,8 @@ impl<'a> Translator<'a> {
     fn finish(mut self, ty: &FuncType) -> Result<Option<Translation>> {
         self.close_checks(0);
         // Code cells never end inside an instruction that is read ahead.
-        self.out.emit(crate::ir::ops::Family::Unreachable.form(0), 0);
+        self.out
+            .emit(crate::ir::ops::Family::Unreachable.form(0), 0);
         let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
         let slots = self.locals.len() + scratch + self.max_height + 4;
         let slots = slots.max(ty.results().len());
@@ -211,8 +206,20 @@ impl<'a> Translator<'a> {
         if frame > NEAR && !self.far {
             return Ok(None);
         }
-        let Emitter { code, starts, jump_entries, places, .. } = self.out;
-        Ok(Some(Translation { code, starts, jump_entries, places, frame }))
+        let Emitter {
+            code,
+            starts,
+            jump_entries,
+            places,
+            ..
+        } = self.out;
+        Ok(Some(Translation {
+            code,
+            starts,
+            jump_entries,
+            places,
+            frame,
+        }))
     }
 }
 
@@ -223,5 +230,18 @@ fn class(ty: ValType) -> usize {
 
 /// A type of the parser as ours.
 fn value_type(ty: wasmparser::ValType) -> Result<ValType> {
-    ValType::try_from(ty)
+    crate::module::value_type(ty).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported {
+            proposal: "unknown",
+            detail: format!("values of type {ty}"),
+        })
+    })
+}
+
+/// A body that cannot be read: it was not validated.
+fn unreadable(error: wasmparser::BinaryReaderError) -> Error {
+    Error::new(ErrorKind::Malformed {
+        reason: error.message().to_string(),
+        offset: usize::try_from(error.offset()).unwrap_or(usize::MAX),
+    })
 }

@@ -19,7 +19,12 @@ pub(super) enum Place {
     /// An i32 local plus a constant.
     Sum(u32, u32),
     /// `[base +] (index << shift) + offset`, i32.
-    Scaled { base: Option<u32>, index: u32, shift: u8, offset: u32 },
+    Scaled {
+        base: Option<u32>,
+        index: u32,
+        shift: u8,
+        offset: u32,
+    },
     /// The slot of its height.
     Slot,
     /// The accumulator of its class. `producer` is the instruction whose form + 1 also writes slot d,
@@ -61,8 +66,11 @@ impl Popped {
 impl Translator<'_> {
     /// Slot offset of a local. Parameters come first, then the scratch slots of a far frame.
     pub fn local_slot(&self, local: u32) -> u32 {
-        let scratch =
-            if self.far && local as usize >= self.params { SCRATCH_SLOTS as u32 } else { 0 };
+        let scratch = if self.far && local as usize >= self.params {
+            SCRATCH_SLOTS as u32
+        } else {
+            0
+        };
         (local + scratch) * 8
     }
 
@@ -83,9 +91,16 @@ impl Translator<'_> {
 
     /// Validated code never pops an empty stack; a default keeps the translator total.
     pub fn pop(&mut self) -> Popped {
-        let item = self.stack.pop().unwrap_or(Item { place: Place::Const(0), ty: ValType::I32 });
+        let item = self.stack.pop().unwrap_or(Item {
+            place: Place::Const(0),
+            ty: ValType::I32,
+        });
         self.settled = self.settled.min(self.stack.len());
-        Popped { place: item.place, ty: item.ty, height: self.stack.len() }
+        Popped {
+            place: item.place,
+            ty: item.ty,
+            height: self.stack.len(),
+        }
     }
 
     /// Drops entries above a height.
@@ -100,7 +115,8 @@ impl Translator<'_> {
             return u64::from(offset) & 0xffff;
         }
         let scratch = self.next_scratch();
-        self.out.emit(Family::CopyFar.form(0), scratch | u64::from(offset) << 32);
+        self.out
+            .emit(Family::CopyFar.form(0), scratch | u64::from(offset) << 32);
         scratch
     }
 
@@ -123,7 +139,8 @@ impl Translator<'_> {
     /// What was written to `target(offset)` goes to its place.
     pub fn written(&mut self, target: u64, offset: u32) {
         if offset > NEAR && self.far {
-            self.out.emit(Family::CopyFar.form(1), target | u64::from(offset) << 32);
+            self.out
+                .emit(Family::CopyFar.form(1), target | u64::from(offset) << 32);
         }
     }
 
@@ -135,9 +152,11 @@ impl Translator<'_> {
         if self.far && (dst > NEAR || src > NEAR) {
             let near = self.near(src);
             if dst > NEAR {
-                self.out.emit(Family::CopyFar.form(1), near | u64::from(dst) << 32);
+                self.out
+                    .emit(Family::CopyFar.form(1), near | u64::from(dst) << 32);
             } else {
-                self.out.emit(Family::Copy.form(0), u64::from(dst) | near << 16);
+                self.out
+                    .emit(Family::Copy.form(0), u64::from(dst) | near << 16);
             }
             return;
         }
@@ -164,9 +183,11 @@ impl Translator<'_> {
     /// `dst = accumulator of the class`.
     pub fn copy_acc(&mut self, dst: u32, class: usize) {
         if self.far && dst > NEAR {
-            self.out.emit(Family::CopyFar.form(2 + class as u16), u64::from(dst) << 32);
+            self.out
+                .emit(Family::CopyFar.form(2 + class as u16), u64::from(dst) << 32);
         } else {
-            self.out.emit(Family::Copy.form(1 + class as u16), u64::from(dst) & 0xffff);
+            self.out
+                .emit(Family::Copy.form(1 + class as u16), u64::from(dst) & 0xffff);
         }
     }
 
@@ -222,8 +243,10 @@ impl Translator<'_> {
     pub fn add_to(&mut self, dst: u32, local: u32, constant: u32) {
         let source = self.near(self.local_slot(local));
         let target = self.target(dst);
-        self.out
-            .emit(Family::AddSlot.form(0), target | source << 16 | u64::from(constant) << 32);
+        self.out.emit(
+            Family::AddSlot.form(0),
+            target | source << 16 | u64::from(constant) << 32,
+        );
         self.written(target, dst);
     }
 
@@ -236,7 +259,15 @@ impl Translator<'_> {
 
     /// Emits a scaled address: form 0 accumulator, 1 slot and accumulator, 2 slot. Forms with a base are 4 higher.
     fn lea(&mut self, place: Place, form: u16, target: u64) -> usize {
-        let Place::Scaled { base, index, shift, offset } = place else { return NONE };
+        let Place::Scaled {
+            base,
+            index,
+            shift,
+            offset,
+        } = place
+        else {
+            return NONE;
+        };
         let index = self.near(self.local_slot(index));
         let (form, base) = match base {
             Some(base) => (form + 4, self.near(self.local_slot(base))),
@@ -256,13 +287,18 @@ impl Translator<'_> {
             Place::Scaled { .. } => self.lea(popped.place, 0, 0),
             Place::Sum(local, constant) => {
                 let source = self.near(self.local_slot(local));
-                self.out
-                    .emit(Family::I32Add.form(6), source << 16 | u64::from(constant) << 32)
+                self.out.emit(
+                    Family::I32Add.form(6),
+                    source << 16 | u64::from(constant) << 32,
+                )
             }
             _ => return popped,
         };
         self.acc_local[0] = None;
-        Popped { place: Place::Acc { producer }, ..popped }
+        Popped {
+            place: Place::Acc { producer },
+            ..popped
+        }
     }
 
     /// The lowest height that may be unsettled.
@@ -367,7 +403,9 @@ impl Translator<'_> {
         match value.place {
             // The same value: nothing to do.
             Place::Local(other) if other == local => {}
-            Place::Acc { producer } if self.out.last == Some(producer) && self.patch(producer, dst) => {
+            Place::Acc { producer }
+                if self.out.last == Some(producer) && self.patch(producer, dst) =>
+            {
                 self.acc_local[class] = Some(local);
             }
             Place::Acc { .. } => {

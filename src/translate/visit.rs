@@ -57,31 +57,32 @@ impl Translator<'_> {
             BrTable { targets } => {
                 let mut depths = Vec::with_capacity(targets.len() as usize + 1);
                 for depth in targets.targets() {
-                    depths.push(depth.map_err(|error| {
-                        Error::new(ErrorKind::Malformed {
-                            reason: error.message().to_string(),
-                            offset: error.offset(),
-                        })
-                    })?);
+                    depths.push(depth.map_err(super::unreadable)?);
                 }
                 depths.push(targets.default());
                 self.branch_table(depths);
             }
             Return => self.return_now(),
             Call { function_index } => self.call(function_index),
-            CallIndirect { type_index, table_index } => {
-                self.call_indirect(type_index, table_index)
-            }
+            CallIndirect {
+                type_index,
+                table_index,
+            } => self.call_indirect(type_index, table_index),
             ReturnCall { function_index } => self.tail_call(function_index),
-            ReturnCallIndirect { type_index, table_index } => {
-                self.tail_call_indirect(type_index, table_index)
-            }
+            ReturnCallIndirect {
+                type_index,
+                table_index,
+            } => self.tail_call_indirect(type_index, table_index),
             Drop => {
                 self.pop();
             }
             Select | TypedSelect { .. } => self.select(),
             LocalGet { local_index } => {
-                let ty = self.locals.get(local_index as usize).copied().unwrap_or(I32);
+                let ty = self
+                    .locals
+                    .get(local_index as usize)
+                    .copied()
+                    .unwrap_or(I32);
                 self.push(Place::Local(local_index), ty);
             }
             LocalSet { local_index } => self.local_set(local_index, false),
@@ -141,8 +142,8 @@ impl Translator<'_> {
                     $($bin => self.binary(Op::$bin, $bt, $commutes),)*
                     $($cmp => self.binary(Op::$cmp, I32, $ccommutes),)*
                     $($un => self.unary(Op::$un, $ut),)*
-                    $($load { memarg } => self.load(Op::$load, memarg.memory, memarg.offset, $lt),)*
-                    $($store { memarg } => self.store(Op::$store, memarg.memory, memarg.offset),)*
+                    $($load { memarg } => self.load(Op::$load, memory_of(memarg.target), memarg.offset, $lt),)*
+                    $($store { memarg } => self.store(Op::$store, memory_of(memarg.target), memarg.offset),)*
                     $($rest)*
                 }
             };
@@ -270,7 +271,11 @@ impl Translator<'_> {
             return self.push(Place::Const(global.value), ty);
         }
         self.free_acc(super::class(ty));
-        let family = if ty.is_float() { Family::GlobalGetF } else { Family::GlobalGet };
+        let family = if ty.is_float() {
+            Family::GlobalGetF
+        } else {
+            Family::GlobalGet
+        };
         let start = self.out.emit(family.form(0), 0);
         self.out.push(global.address);
         self.result(start, ty);
@@ -321,7 +326,12 @@ impl Translator<'_> {
         self.out.push(words[1]);
         self.acc_local[0] = None;
         if let Some(ty) = result {
-            self.push(Place::Acc { producer: super::emit::NONE }, ty);
+            self.push(
+                Place::Acc {
+                    producer: super::emit::NONE,
+                },
+                ty,
+            );
         }
     }
 }
@@ -329,4 +339,13 @@ impl Translator<'_> {
 /// Two indices in a word.
 fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
+}
+
+/// Index of the memory that an access goes to.
+fn memory_of(target: wasmparser::MemArgTarget) -> u32 {
+    match target {
+        wasmparser::MemArgTarget::Memory(index) => index,
+        // Arrays belong to a proposal that validation refuses.
+        _ => 0,
+    }
 }

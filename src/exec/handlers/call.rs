@@ -103,7 +103,12 @@ handler! {
 /// `entry` is a live entry; `ctx` the running thread's state.
 #[cold]
 #[inline(never)]
-unsafe fn wrong_entry(entry: *const Entry, ip: *const u8, sp: *mut u8, ctx: *mut Ctx) -> u64 {
+unsafe extern "C" fn wrong_entry(
+    entry: *const Entry,
+    ip: *const u8,
+    sp: *mut u8,
+    ctx: *mut Ctx,
+) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         if (*entry).ty == Entry::NULL_TYPE {
@@ -167,7 +172,11 @@ macro_rules! give_back {
         $D::next(
             *saved.sub(1) as *const u8,
             *saved.sub(2) as *mut u8,
-            $mem, $len, $ctx, $acc, $facc,
+            $mem,
+            $len,
+            $ctx,
+            $acc,
+            $facc,
         )
     }};
 }

@@ -64,7 +64,7 @@ macro_rules! address {
         impl Address for $name {
             const LEN: usize = $len;
             #[inline(always)]
-            #[allow(unused_variables)]
+            #[allow(unused_variables, unused_unsafe)]
             unsafe fn base<const $at: usize>($ip: *const u8, $sp: *mut u8, $acc: u64) -> u32 {
                 // SAFETY: the caller's.
                 unsafe { $base }
@@ -74,16 +74,25 @@ macro_rules! address {
 }
 address!(Slot, 16, |ip, sp, acc, AT| u32::slot(sp, field16(ip, AT)));
 address!(Acc, 16, |ip, sp, acc, AT| acc as u32);
-address!(SlotSlot, 24, |ip, sp, acc, AT| u32::slot(sp, field16(ip, AT))
-    .wrapping_add(u32::slot(sp, field16(ip, 16))));
+address!(SlotSlot, 24, |ip, sp, acc, AT| u32::slot(
+    sp,
+    field16(ip, AT)
+)
+.wrapping_add(u32::slot(sp, field16(ip, 16))));
 address!(AccSlot, 24, |ip, sp, acc, AT| (acc as u32)
     .wrapping_add(u32::slot(sp, field16(ip, 16))));
 address!(Const, 16, |ip, sp, acc, AT| 0);
-address!(SlotImm, 24, |ip, sp, acc, AT| u32::slot(sp, field16(ip, AT))
-    .wrapping_add(field32(ip, 16)));
+address!(SlotImm, 24, |ip, sp, acc, AT| u32::slot(
+    sp,
+    field16(ip, AT)
+)
+.wrapping_add(field32(ip, 16)));
 address!(Scaled, 24, |ip, sp, acc, AT| scaled(ip, sp));
-address!(SlotScaled, 24, |ip, sp, acc, AT| u32::slot(sp, field16(ip, AT))
-    .wrapping_add(scaled(ip, sp)));
+address!(SlotScaled, 24, |ip, sp, acc, AT| u32::slot(
+    sp,
+    field16(ip, AT)
+)
+.wrapping_add(scaled(ip, sp)));
 
 /// `(slot @20 << k @22) + imm @16`.
 ///
@@ -136,7 +145,7 @@ handler! {
         if STORE {
             result.put(sp, field16(ip, 8));
         }
-        let (acc, facc) = result.into(acc, facc);
+        let (acc, facc) = result.spread(acc, facc);
         D::next(ip.add(Ad::LEN), sp, mem, len, ctx, acc, facc)
     }
 }

@@ -35,7 +35,7 @@ handler! {
                 if STORE {
                     result.put(sp, field16(ip, 8));
                 }
-                let (acc, facc) = result.into(acc, facc);
+                let (acc, facc) = result.spread(acc, facc);
                 let size = if Y::IMMEDIATE && <O::B as Value>::WIDE { 24 } else { 16 };
                 D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
             }
@@ -80,7 +80,7 @@ handler! {
                 if STORE {
                     result.put(sp, field16(ip, 8));
                 }
-                let (acc, facc) = result.into(acc, facc);
+                let (acc, facc) = result.spread(acc, facc);
                 D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
             }
             Err(code) => trap!(code; ip, sp, ctx),
@@ -94,7 +94,7 @@ handler! {
     add_branch(ip, sp, mem, len, ctx, acc, facc) {
         let sum = u32::slot(sp, field16(ip, 10)).wrapping_add(field32(ip, 12));
         sum.put(sp, field16(ip, 8));
-        let (left, _) = sum.into(0, 0.0);
+        let (left, _) = sum.spread(0, 0.0);
         let left = O::A::of(left, 0.0);
         let right = if IMM { O::A::imm(ip, 24, 24) } else { O::A::slot(sp, field16(ip, 20)) };
         if O::test(left, right) {
