@@ -2,7 +2,7 @@
 //!
 //! The kinds say everything about a function but its type, which is always the importer's. Names that
 //! are in no row (curses' panel functions) are not offered: a library that needs them fails to load
-//! with their names, as it should.
+//! with their names, as it should. Nor are the few socket functions that the kernel has itself.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +39,11 @@ pub(crate) enum Service {
     RealPath,
     Dup,
     Dup2,
-    SetInheritable,
+    Pipe,
+    /// Succeeds if the descriptor is open: there are no owners, permissions and other processes that could change.
+    CheckDescriptor,
+    /// Succeeds if the path leads to something: files have no owners and permissions that could change.
+    CheckPath,
     Sync,
     SignalState,
     SignalSetEmpty,
@@ -65,10 +69,19 @@ pub(crate) struct Row {
     pub kind: Kind,
 }
 
-/// The row of a function.
-pub(crate) fn find(name: &str) -> Option<Kind> {
-    let place = TABLE.binary_search_by(|row| row.name.cmp(name)).ok()?;
-    TABLE.get(place).map(|row| row.kind)
+/// The place of a function's row.
+pub(crate) fn place(name: &str) -> Option<usize> {
+    TABLE.binary_search_by(|row| row.name.cmp(name)).ok()
+}
+
+impl Service {
+    /// What is given when the service fails, besides `errno`.
+    pub(crate) fn failure(self) -> i32 {
+        match self {
+            Service::RealPath => 0,
+            _ => -1,
+        }
+    }
 }
 
 const NO_EXCEPTIONS: &str = "this build of the guest has no C++ exceptions";
@@ -120,14 +133,14 @@ pub(crate) const TABLE: &[Row] = &[
     traps("__cxa_allocate_exception", NO_EXCEPTIONS),
     traps("__cxa_throw", NO_EXCEPTIONS),
     does("__h_errno_location", Service::HErrnoLocation),
-    gives("_fchmod", 0),
-    gives("_fchown", 0),
+    does("_fchmod", Service::CheckDescriptor),
+    does("_fchown", Service::CheckDescriptor),
     gives("_geteuid", USER),
     fails("accept"),
     gives("alarm", 0),
     fails("bind"),
-    gives("chmod", 0),
-    gives("chown", 0),
+    does("chmod", Service::CheckPath),
+    does("chown", Service::CheckPath),
     fails_as("clock_settime", Errno::Perm),
     fails("connect"),
     fails("cowasm_vforkexec"),
@@ -142,7 +155,7 @@ pub(crate) const TABLE: &[Row] = &[
     fails("execv"),
     fails("execve"),
     fails("fchdir"),
-    gives("fchmodat", 0),
+    fails("fchmodat"),
     fails("fexecve"),
     fails("fork"),
     fails("forkpty"),
@@ -176,7 +189,6 @@ pub(crate) const TABLE: &[Row] = &[
     null("getservbyport"),
     gives("getsid", PROCESS),
     fails("getsockname"),
-    fails("getsockopt"),
     gives("getuid", USER),
     null("hstrerror"),
     gives("if_freenameindex", 0),
@@ -186,8 +198,8 @@ pub(crate) const TABLE: &[Row] = &[
     fails_as("initgroups", Errno::Perm),
     fails("kill"),
     fails("killpg"),
-    gives("lchmod", 0),
-    gives("lchown", 0),
+    does("lchmod", Service::CheckPath),
+    does("lchown", Service::CheckPath),
     fails("listen"),
     fails("lockf"),
     fails("login_tty"),
@@ -201,7 +213,7 @@ pub(crate) const TABLE: &[Row] = &[
     gives("openlog", 0),
     fails("pause"),
     fails("pclose"),
-    fails("pipe"),
+    does("pipe", Service::Pipe),
     null("popen"),
     fails_with("posix_spawn", Errno::Nosys),
     fails_with("posix_spawn_file_actions_addclose", Errno::Nosys),
@@ -217,10 +229,9 @@ pub(crate) const TABLE: &[Row] = &[
     fails_with("posix_spawnattr_setschedpolicy", Errno::Nosys),
     fails_with("posix_spawnp", Errno::Nosys),
     fails("python_wasm_fork_exec"),
-    does("python_wasm_set_inheritable", Service::SetInheritable),
+    does("python_wasm_set_inheritable", Service::CheckDescriptor),
     fails("raise"),
     does("realpath", Service::RealPath),
-    fails("recv"),
     fails("recvfrom"),
     fails("sched_get_priority_max"),
     fails("sched_get_priority_min"),
@@ -229,7 +240,6 @@ pub(crate) const TABLE: &[Row] = &[
     fails("sched_rr_get_interval"),
     fails("sched_setparam"),
     fails("sched_setscheduler"),
-    fails("send"),
     fails("sendto"),
     fails_as("setegid", Errno::Perm),
     fails_as("seteuid", Errno::Perm),
@@ -247,7 +257,6 @@ pub(crate) const TABLE: &[Row] = &[
     fails_as("setsid", Errno::Perm),
     fails("setsockopt"),
     fails_as("setuid", Errno::Perm),
-    fails("shutdown"),
     does("sigaddset", Service::SignalSetAdd),
     does("sigemptyset", Service::SignalSetEmpty),
     does("sigfillset", Service::SignalSetFill),
@@ -278,3 +287,39 @@ pub(crate) const TABLE: &[Row] = &[
     does("wasmSendString", Service::SendString),
     does("wasmSetException", Service::SetException),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(name: &str) -> Option<Kind> {
+        place(name).map(|place| TABLE[place].kind)
+    }
+
+    #[test]
+    fn the_table_is_sorted_so_that_every_row_is_found() {
+        for pair in TABLE.windows(2) {
+            assert!(pair[0].name < pair[1].name, "{} {}", pair[0].name, pair[1].name);
+        }
+        for row in TABLE {
+            assert_eq!(find(row.name), Some(row.kind));
+        }
+        assert_eq!(find("new_panel"), None);
+    }
+
+    #[test]
+    fn functions_that_return_pointers_never_return_minus_one() {
+        for name in [
+            "ctermid", "gai_strerror", "gethostbyaddr", "gethostbyname", "getlogin", "getprotobyname",
+            "getpwuid", "getservbyname", "getservbyport", "hstrerror", "if_nameindex", "popen", "tmpfile", "tmpnam",
+        ] {
+            assert!(matches!(find(name), Some(Kind::FailsNull(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_trampolines_are_four() {
+        let count = TABLE.iter().filter(|row| row.kind == Kind::Trampoline).count();
+        assert_eq!(count, 4);
+    }
+}
