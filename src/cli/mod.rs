@@ -83,7 +83,10 @@ fn failure_status(error: &Error) -> u8 {
 fn run(options: &RunOptions) -> Result<ExitCode> {
     let linker = LinkerVariables::read();
     let trace = options.trace.clone().or(linker.debug).unwrap_or_default();
-    if split_list(&trace, &[',', ':', ' ']).iter().any(|topic| topic == "help") {
+    if split_list(&trace, &[',', ':', ' '])
+        .iter()
+        .any(|topic| topic == "help")
+    {
         return Ok(print(run::TRACE_HELP));
     }
     let mut builder = describe(options)?;
@@ -91,7 +94,11 @@ fn run(options: &RunOptions) -> Result<ExitCode> {
     builder.bind_now |= options.bind_now || linker.bind_now;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
-        (&mut builder.library_path, &options.library_path, linker.library_path),
+        (
+            &mut builder.library_path,
+            &options.library_path,
+            linker.library_path,
+        ),
         (&mut builder.preload, &options.preload, linker.preload),
     ] {
         let manifest = std::mem::take(target);
@@ -108,7 +115,11 @@ fn run(options: &RunOptions) -> Result<ExitCode> {
     builder.timeout = options.timeout.or(builder.timeout);
 
     let program = builder.build()?;
-    let arguments = options.arguments.iter().map(|argument| text(argument)).collect::<Result<Vec<_>>>()?;
+    let arguments = options
+        .arguments
+        .iter()
+        .map(|argument| text(argument))
+        .collect::<Result<Vec<_>>>()?;
     match &options.invoke {
         None => Ok(exit_code(program.run(arguments)?)),
         Some(function) => {
@@ -129,13 +140,24 @@ fn describe(options: &RunOptions) -> Result<ProgramBuilder> {
     let file = &options.file;
     if file.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).map_err(|source| {
-            Error::new(ErrorKind::Io { path: "standard input".into(), source })
-        })?;
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map_err(|source| {
+                Error::new(ErrorKind::Io {
+                    path: "standard input".into(),
+                    source,
+                })
+            })?;
         return Ok(Program::builder().main_bytes("stdin", bytes));
     }
-    if file.extension().is_some_and(|extension| extension == "toml") {
-        let cache = PackageCache::of_user()?.offline(options.offline).progress(true);
+    if file
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        let cache = PackageCache::of_user()?
+            .offline(options.offline)
+            .progress(true);
         return ProgramBuilder::from_manifest(file, &cache);
     }
     if !Path::new(file).exists() && file.extension().is_none() {
@@ -161,7 +183,10 @@ fn variable(builder: ProgramBuilder, flag: &EnvironmentFlag) -> Result<ProgramBu
 
 fn text(value: &OsString) -> Result<String> {
     value.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::usage(format!("`{}` is not UTF-8, which guests need", value.to_string_lossy()))
+        Error::usage(format!(
+            "`{}` is not UTF-8, which guests need",
+            value.to_string_lossy()
+        ))
     })
 }
 
@@ -177,7 +202,9 @@ impl LinkerVariables {
     fn read() -> LinkerVariables {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let list = |name, separators: &[char]| {
-            variable(name).map(|value| split_list(&value, separators)).unwrap_or_default()
+            variable(name)
+                .map(|value| split_list(&value, separators))
+                .unwrap_or_default()
         };
         LinkerVariables {
             library_path: list("LD_LIBRARY_PATH", &[':', ';']),

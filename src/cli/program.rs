@@ -104,7 +104,9 @@ impl ProgramBuilder {
             folders.insert(alias.as_str(), folder);
         }
         let beside = path.parent().unwrap_or(Path::new(""));
-        Places { folders, beside }.builder(&manifest).map_err(|error| error.context(path.display().to_string()))
+        Places { folders, beside }
+            .builder(&manifest)
+            .map_err(|error| error.context(path.display().to_string()))
     }
 
     /// The file with the main module.
@@ -115,7 +117,10 @@ impl ProgramBuilder {
 
     /// The bytes of the main module, and its name for messages.
     pub fn main_bytes(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        self.main = Some(Main::Bytes { name: name.into(), bytes: bytes.into() });
+        self.main = Some(Main::Bytes {
+            name: name.into(),
+            bytes: bytes.into(),
+        });
         self
     }
 
@@ -172,7 +177,8 @@ impl ProgramBuilder {
     /// Shows a file system to the guest; a path that is not absolute lies below the working directory.
     /// A later mount at the same path replaces an earlier one.
     pub fn mount(mut self, guest: &str, mount: Mount) -> Self {
-        self.mounts.insert(absolute(&self.working_directory, guest), mount);
+        self.mounts
+            .insert(absolute(&self.working_directory, guest), mount);
         self
     }
 
@@ -228,11 +234,15 @@ impl ProgramBuilder {
         }
         for (name, value) in &self.environment {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(Error::usage(format!("`{name}` cannot be a variable of the guest")));
+                return Err(Error::usage(format!(
+                    "`{name}` cannot be a variable of the guest"
+                )));
             }
         }
         if let Some(path) = self.mounts.keys().find(|path| path.contains('\0')) {
-            return Err(Error::usage(format!("`{path}` cannot be a path of the guest")));
+            return Err(Error::usage(format!(
+                "`{path}` cannot be a path of the guest"
+            )));
         }
         Ok(Program { description: self })
     }
@@ -267,12 +277,16 @@ struct Places<'a> {
 
 impl Places<'_> {
     fn builder(&self, manifest: &Manifest) -> Result<ProgramBuilder> {
-        let mut builder = Program::builder().abi(manifest.abi).main_file(self.resolve(&manifest.main)?);
+        let mut builder = Program::builder()
+            .abi(manifest.abi)
+            .main_file(self.resolve(&manifest.main)?);
         builder.libraries.clone_from(&manifest.libraries);
         builder.library_path.clone_from(&manifest.library_path);
         builder.entry_library.clone_from(&manifest.entry.library);
         builder.entry_function.clone_from(&manifest.entry.function);
-        builder.program_name.clone_from(&manifest.entry.program_name);
+        builder
+            .program_name
+            .clone_from(&manifest.entry.program_name);
         builder.memory_limit = manifest.limits.memory.map(|size| size.0);
         builder.stack_limit = manifest.limits.stack.map(|size| size.0);
         builder.table_limit = manifest.limits.table_elements;
@@ -306,15 +320,27 @@ impl Places<'_> {
 
     /// The host path of `package:path` or of a path beside the manifest.
     fn resolve(&self, reference: &str) -> Result<PathBuf> {
-        let Some((alias, path)) = reference.split_once(':').filter(|(alias, _)| alias.len() > 1) else {
+        let Some((alias, path)) = reference
+            .split_once(':')
+            .filter(|(alias, _)| alias.len() > 1)
+        else {
             return Ok(self.beside.join(reference));
         };
         let Some(folder) = self.folders.get(alias) else {
-            return Err(Error::msg(format!("`{reference}`: there is no [packages.{alias}]")));
+            return Err(Error::msg(format!(
+                "`{reference}`: there is no [packages.{alias}]"
+            )));
         };
-        let inside = |part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir);
+        let inside = |part| {
+            matches!(
+                part,
+                std::path::Component::Normal(_) | std::path::Component::CurDir
+            )
+        };
         if !Path::new(path).components().all(inside) {
-            return Err(Error::msg(format!("`{reference}` leads out of the package")));
+            return Err(Error::msg(format!(
+                "`{reference}` leads out of the package"
+            )));
         }
         Ok(folder.join(path))
     }
@@ -345,10 +371,14 @@ fn current_directory(
     let guest = table.guest.as_deref().or(own_path).unwrap_or("/work");
     let guest = absolute("/", guest);
     // It may replace an empty folder in memory (a program started in `/tmp`), not the program's own files.
-    let taken = manifest.mounts.iter().map(|table| table.get_ref()).any(|other| {
-        let path = other.guest.as_deref().map(|path| absolute("/", path));
-        !other.current_directory && !other.memory && path.as_deref() == Some(&*guest)
-    });
+    let taken = manifest
+        .mounts
+        .iter()
+        .map(|table| table.get_ref())
+        .any(|other| {
+            let path = other.guest.as_deref().map(|path| absolute("/", path));
+            !other.current_directory && !other.memory && path.as_deref() == Some(&*guest)
+        });
     if taken {
         return Err(Error::msg(format!(
             "the current directory `{guest}` has the path of one of the program's own folders: start it elsewhere"
@@ -368,7 +398,11 @@ fn with_access(mount: Mount, access: Option<Access>) -> Mount {
 
 /// `path` as an absolute path without `.`, `..` and doubled slashes; a relative one lies below `directory`.
 fn absolute(directory: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {
         match part {
