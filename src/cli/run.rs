@@ -11,7 +11,7 @@ use crate::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
 use crate::link::{OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
-use crate::runtime::{Func, Memory, Store, Val};
+use crate::runtime::{Func, Memory, Ref, Store, Val};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -289,12 +289,22 @@ impl Running {
         };
         let handle = self.open(library)?;
         let function = function.unwrap_or("main");
-        self.process.dlsym_func(&mut self.store, handle, function)
+        let index = self.process.dlsym(&mut self.store, handle, function)?;
+        let table = self.process.table();
+        match table.and_then(|table| table.get(&mut self.store, u64::from(index))) {
+            Some(Ref::Func(Some(func))) => Ok(func),
+            _ => Err(Error::usage(format!(
+                "`{function}` of `{library}` is no function"
+            ))),
+        }
     }
 
     fn open(&mut self, library: &str) -> Result<u32> {
-        self.process
-            .dlopen(&mut self.store, library, OpenFlags::NOW | OpenFlags::GLOBAL)
+        self.process.dlopen(
+            &mut self.store,
+            Some(library),
+            OpenFlags::NOW | OpenFlags::GLOBAL,
+        )
     }
 
     /// Calls a function with C's `main` parameters, or with none.

@@ -39,7 +39,7 @@ impl<T: KernelHost> HostSymbols<T> for WasiSymbols {
     ) -> Option<Func> {
         let process = process.clone();
         // The process gets its memory while it is loaded, and its constructors may call functions of ours.
-        let kernel = move |data: &mut T| -> &mut Kernel {
+        let func = wasi::lookup(&mut store, module, name, move |data: &mut T| {
             let kernel = data.kernel();
             if kernel.memory().is_none()
                 && let Some(memory) = process.memory()
@@ -47,8 +47,7 @@ impl<T: KernelHost> HostSymbols<T> for WasiSymbols {
                 kernel.set_memory(memory);
             }
             kernel
-        };
-        let func = wasi::lookup(&mut store, module, name, kernel)?;
+        })?;
         (func.ty(store.as_context()) == *ty).then_some(func)
     }
 }
@@ -64,14 +63,21 @@ impl<T: KernelHost> Files<T> for KernelFiles {
             Ok(identity) => identity,
             Err(errno) => return Err(io_error(errno)),
         };
-        let metadata = kernel.metadata_at(At::Root, &identity, true).map_err(io_error)?;
+        let metadata = kernel
+            .metadata_at(At::Root, &identity, true)
+            .map_err(io_error)?;
         let is_file = metadata.file_type == FileType::RegularFile;
-        Ok(is_file.then(|| FoundFile { path: path.to_owned(), identity }))
+        Ok(is_file.then(|| FoundFile {
+            path: path.to_owned(),
+            identity,
+        }))
     }
 
     fn read(&self, data: &mut T, file: &FoundFile, limit: usize) -> io::Result<Vec<u8>> {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        data.kernel().read_file(&file.identity, limit).map_err(io_error)
+        data.kernel()
+            .read_file(&file.identity, limit)
+            .map_err(io_error)
     }
 }
 

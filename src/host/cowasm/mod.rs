@@ -16,7 +16,7 @@ mod table;
 
 use self::services::Call;
 use self::table::Kind;
-use super::Kernel;
+use super::KernelHost;
 use super::errno::Errno;
 use crate::error::{Error, Result};
 use crate::link::{HostSymbols, Process};
@@ -28,9 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// What the data of a store must offer for cowasm's functions.
-pub trait CowasmHost: 'static {
-    /// The kernel of files and randomness.
-    fn kernel(&mut self) -> &mut Kernel;
+pub trait CowasmHost: KernelHost {
     /// The state of cowasm's own functions.
     fn cowasm(&mut self) -> &mut Cowasm;
 }
@@ -154,7 +152,10 @@ fn define<T: CowasmHost>(
             ([result], Some(ty)) => *result = number(ty, answer),
             ([], None) => {}
             (results, _) => {
-                return Err(Error::usage(format!("`{name}` has no {} results", results.len())));
+                return Err(Error::usage(format!(
+                    "`{name}` has no {} results",
+                    results.len()
+                )));
             }
         }
         Ok(())
@@ -172,7 +173,13 @@ fn answer<T: CowasmHost>(
     let (errno, value) = match kind {
         Kind::Gives(value) => return Ok(value),
         Kind::Does(service) => {
-            match (Call { process, caller, arguments }).perform(service)? {
+            match (Call {
+                process,
+                caller,
+                arguments,
+            })
+            .perform(service)?
+            {
                 Ok(value) => return Ok(value),
                 Err(errno) => (errno, service.failure()),
             }
@@ -182,7 +189,9 @@ fn answer<T: CowasmHost>(
         Kind::FailsWith(errno) => (errno, i32::from(errno.raw())),
         Kind::Traps(why) => {
             let trap = Trap::new(TrapCode::Unreachable);
-            return Err(trap.with_detail(format!("`{name}` was called, but {why}")).into());
+            return Err(trap
+                .with_detail(format!("`{name}` was called, but {why}"))
+                .into());
         }
         // Not called through here.
         Kind::Trampoline => (Errno::Nosys, 0),

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::host::errno::Errno;
 use crate::host::guest::{GuestMemory, PATH_LIMIT};
 use crate::link::Process;
-use crate::runtime::{AsContextMut, Caller, Val};
+use crate::runtime::{Caller, Val};
 use crate::trap::{Trap, TrapCode};
 
 /// Most signal sets that are remembered; libc's type has room for only eight signals, so they are kept here by address.
@@ -67,7 +67,11 @@ impl<T: CowasmHost> Call<'_, '_, T> {
 
     /// A parameter as the bits of an i32; 0 if the importer has fewer parameters or another type.
     fn argument(&self, place: usize) -> u32 {
-        self.arguments.get(place).and_then(Val::i32).unwrap_or(0).cast_unsigned()
+        self.arguments
+            .get(place)
+            .and_then(Val::i32)
+            .unwrap_or(0)
+            .cast_unsigned()
     }
 
     fn cowasm(&mut self) -> &mut Cowasm {
@@ -75,7 +79,10 @@ impl<T: CowasmHost> Call<'_, '_, T> {
     }
 
     /// The guest's memory and the host's state together.
-    fn with_memory<R>(&mut self, work: impl FnOnce(&mut GuestMemory<'_>, &mut T) -> Result<R, Errno>) -> Result<R, Errno> {
+    fn with_memory<R>(
+        &mut self,
+        work: impl FnOnce(&mut GuestMemory<'_>, &mut T) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
         let memory = self.process.memory().ok_or(Errno::Fault)?;
         let (bytes, data) = memory.data_and_store_mut(self.caller);
         work(&mut GuestMemory::new(bytes), data)
@@ -129,7 +136,11 @@ impl<T: CowasmHost> Call<'_, '_, T> {
 
     fn umask(&mut self) -> i32 {
         let mask = self.argument(0);
-        self.caller.data_mut().kernel().set_umask(mask).cast_signed()
+        self.caller
+            .data_mut()
+            .kernel()
+            .set_umask(mask)
+            .cast_signed()
     }
 
     /// `realpath(path, buffer)`: the path without links, in the buffer or in new memory.
@@ -168,11 +179,14 @@ impl<T: CowasmHost> Call<'_, '_, T> {
     /// The path in the first parameter, absolute.
     fn path(&mut self) -> Result<Result<String, Errno>> {
         let pointer = self.argument(0);
-        let path = self.with_memory(|memory, _| memory.c_string(pointer, PATH_LIMIT).map(str::to_owned));
+        let path =
+            self.with_memory(|memory, _| memory.c_string(pointer, PATH_LIMIT).map(str::to_owned));
         Ok(match path {
             Ok(path) if path.is_empty() => Err(Errno::Noent),
             Ok(path) if path.starts_with('/') => Ok(path),
-            Ok(path) => self.working_directory()?.map(|directory| format!("{directory}/{path}")),
+            Ok(path) => self
+                .working_directory()?
+                .map(|directory| format!("{directory}/{path}")),
             Err(errno) => Err(errno),
         })
     }
@@ -191,7 +205,8 @@ impl<T: CowasmHost> Call<'_, '_, T> {
             return Ok(Err(Errno::Noent));
         }
         let pointer = pointer.cast_unsigned();
-        let directory = self.with_memory(|memory, _| memory.c_string(pointer, PATH_LIMIT).map(str::to_owned));
+        let directory =
+            self.with_memory(|memory, _| memory.c_string(pointer, PATH_LIMIT).map(str::to_owned));
         self.free(pointer)?;
         Ok(directory)
     }
@@ -306,10 +321,11 @@ impl<T: CowasmHost> Call<'_, '_, T> {
     fn operator_new(&mut self) -> Result<i32> {
         let size = self.argument(0).max(1);
         match self.allocate(size)? {
-            0 => Err(Error::from(
-                Trap::new(TrapCode::Unreachable)
-                    .with_detail(format!("operator new: no memory for {size} bytes, and no C++ exceptions to say so")),
-            )),
+            0 => Err(Error::from(Trap::new(TrapCode::Unreachable).with_detail(
+                format!(
+                    "operator new: no memory for {size} bytes, and no C++ exceptions to say so"
+                ),
+            ))),
             pointer => Ok(pointer.cast_signed()),
         }
     }
@@ -324,7 +340,8 @@ impl<T: CowasmHost> Call<'_, '_, T> {
     fn plural_form(&self, singular: u8) -> i32 {
         let singular = usize::from(singular);
         let one = self.argument(singular + 2) == 1;
-        self.argument(if one { singular } else { singular + 1 }).cast_signed()
+        self.argument(if one { singular } else { singular + 1 })
+            .cast_signed()
     }
 
     /// Memory from the guest's own `malloc`; 0 if it has none left.
@@ -333,7 +350,11 @@ impl<T: CowasmHost> Call<'_, '_, T> {
             return Ok(0);
         };
         let mut result = [Val::I32(0)];
-        malloc.call(&mut *self.caller, &[Val::I32(size.cast_signed())], &mut result)?;
+        malloc.call(
+            &mut *self.caller,
+            &[Val::I32(size.cast_signed())],
+            &mut result,
+        )?;
         let [result] = result;
         Ok(result.i32().unwrap_or(0).cast_unsigned())
     }
@@ -342,6 +363,10 @@ impl<T: CowasmHost> Call<'_, '_, T> {
         let Some(free) = self.process.function(&mut *self.caller, "free") else {
             return Ok(());
         };
-        free.call(&mut *self.caller, &[Val::I32(pointer.cast_signed())], &mut [])
+        free.call(
+            &mut *self.caller,
+            &[Val::I32(pointer.cast_signed())],
+            &mut [],
+        )
     }
 }

@@ -85,31 +85,56 @@ impl Service {
 }
 
 const NO_EXCEPTIONS: &str = "this build of the guest has no C++ exceptions";
-const NO_LONGJMP: &str = "this build of the guest has no stack unwinding, so a longjmp cannot be carried out";
+const NO_LONGJMP: &str =
+    "this build of the guest has no stack unwinding, so a longjmp cannot be carried out";
 
 const fn does(name: &'static str, service: Service) -> Row {
-    Row { name, kind: Kind::Does(service) }
+    Row {
+        name,
+        kind: Kind::Does(service),
+    }
 }
 const fn gives(name: &'static str, value: i32) -> Row {
-    Row { name, kind: Kind::Gives(value) }
+    Row {
+        name,
+        kind: Kind::Gives(value),
+    }
 }
 const fn fails(name: &'static str) -> Row {
-    Row { name, kind: Kind::Fails(Errno::Nosys) }
+    Row {
+        name,
+        kind: Kind::Fails(Errno::Nosys),
+    }
 }
 const fn fails_as(name: &'static str, errno: Errno) -> Row {
-    Row { name, kind: Kind::Fails(errno) }
+    Row {
+        name,
+        kind: Kind::Fails(errno),
+    }
 }
 const fn null(name: &'static str) -> Row {
-    Row { name, kind: Kind::FailsNull(Errno::Nosys) }
+    Row {
+        name,
+        kind: Kind::FailsNull(Errno::Nosys),
+    }
 }
 const fn fails_with(name: &'static str, errno: Errno) -> Row {
-    Row { name, kind: Kind::FailsWith(errno) }
+    Row {
+        name,
+        kind: Kind::FailsWith(errno),
+    }
 }
 const fn traps(name: &'static str, why: &'static str) -> Row {
-    Row { name, kind: Kind::Traps(why) }
+    Row {
+        name,
+        kind: Kind::Traps(why),
+    }
 }
 const fn trampoline(name: &'static str) -> Row {
-    Row { name, kind: Kind::Trampoline }
+    Row {
+        name,
+        kind: Kind::Trampoline,
+    }
 }
 
 /// User and group of the guest, as in a container of its own.
@@ -299,7 +324,12 @@ mod tests {
     #[test]
     fn the_table_is_sorted_so_that_every_row_is_found() {
         for pair in TABLE.windows(2) {
-            assert!(pair[0].name < pair[1].name, "{} {}", pair[0].name, pair[1].name);
+            assert!(
+                pair[0].name < pair[1].name,
+                "{} {}",
+                pair[0].name,
+                pair[1].name
+            );
         }
         for row in TABLE {
             assert_eq!(find(row.name), Some(row.kind));
@@ -310,8 +340,20 @@ mod tests {
     #[test]
     fn functions_that_return_pointers_never_return_minus_one() {
         for name in [
-            "ctermid", "gai_strerror", "gethostbyaddr", "gethostbyname", "getlogin", "getprotobyname",
-            "getpwuid", "getservbyname", "getservbyport", "hstrerror", "if_nameindex", "popen", "tmpfile", "tmpnam",
+            "ctermid",
+            "gai_strerror",
+            "gethostbyaddr",
+            "gethostbyname",
+            "getlogin",
+            "getprotobyname",
+            "getpwuid",
+            "getservbyname",
+            "getservbyport",
+            "hstrerror",
+            "if_nameindex",
+            "popen",
+            "tmpfile",
+            "tmpnam",
         ] {
             assert!(matches!(find(name), Some(Kind::FailsNull(_))), "{name}");
         }
@@ -319,7 +361,10 @@ mod tests {
 
     #[test]
     fn the_trampolines_are_four() {
-        let count = TABLE.iter().filter(|row| row.kind == Kind::Trampoline).count();
+        let count = TABLE
+            .iter()
+            .filter(|row| row.kind == Kind::Trampoline)
+            .count();
         assert_eq!(count, 4);
     }
 }
