@@ -24,7 +24,7 @@ use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{ExternKind, GlobalType, MemoryType, RefType, TableType, ValType};
 use crate::runtime::{
-    AsContextMut, Extern, Func, Global, Instance, Memory, Ref, StoreContextMut, Table, Val,
+    AsContextMut, Extern, Func, Global, Instance, Mark, Memory, Ref, StoreContextMut, Table, Val,
 };
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -39,12 +39,12 @@ pub(super) struct Load<'p, T: 'static> {
     pub root: ObjectId,
     init_order: Vec<ObjectId>,
     pub added_global: Vec<ObjectId>,
-    /// The store before the load.
-    pub mark: crate::runtime::Mark,
+    /// What the load created in the store beside its objects, as ranges between marks.
+    pub created: Vec<(Mark, Mark)>,
     /// Slots for functions before the load.
     pub added_slots: usize,
     pub stack_pointer_before: Option<Val>,
-    /// Code of the new objects may have run, so the guest may hold references to their functions.
+    /// Code of the new objects may have run, so guests may hold function pointers of theirs.
     pub guest_ran: bool,
 }
 
@@ -68,7 +68,7 @@ impl<T: 'static> Process<T> {
             root: plan.root,
             init_order: plan.init_order,
             added_global: plan.added_global,
-            mark: store.mark(),
+            created: Vec::new(),
             added_slots,
             stack_pointer_before,
             guest_ran: false,
@@ -90,7 +90,10 @@ impl<T: 'static> Load<'_, T> {
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))
         {
-            self.create_shared(store, place, &shape)?;
+            let before = store.mark();
+            let created = self.create_shared(store, place, &shape);
+            self.created.push((before, store.mark()));
+            created?;
             let owns_memory = matches!(shape.memory, Place::Exported(_));
             if !shape.relocatable || owns_memory {
                 self.instantiate(store, place)?;
@@ -152,6 +155,7 @@ impl<T: 'static> Load<'_, T> {
                     pending: Vec::new(),
                     opens: 0,
                     stays: startup,
+                    created: Vec::new(),
                     status: Status::Loading,
                 },
             );
@@ -530,23 +534,30 @@ impl<T: 'static> Load<'_, T> {
             .0
             .trace
             .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
-        self.make_cells(store, place)?;
-        let imports = self.imports(store, place)?;
         let before = store.mark();
-        if module.0.start.is_some() {
-            self.guest_ran = true;
+        let imports = self
+            .make_cells(store, place)
+            .and_then(|()| self.imports(store, place));
+        let prepared = store.mark();
+        if let Some(object) = self.process.state().objects.get_mut(&id) {
+            object.created.push((before, prepared));
         }
-        let instance = Instance::new(&mut *store, &module, &imports)
-            .map_err(|error| error.context(format!("cannot instantiate `{name}`")))?;
-        if store.mark().0.saturating_sub(before.0) > 1 {
-            // Its start function made the host create something that must survive a failure.
-            self.guest_ran = true;
-        }
+        let imports = imports?;
+        self.guest_ran |= module.0.start.is_some();
+        let instance = Instance::new(&mut *store, &module, &imports);
+        // A start function may have made the host create something of its own; the instance itself came first.
+        let created = match module.0.start {
+            Some(_) => (prepared, Mark(prepared.0.saturating_add(1)).min(store.mark())),
+            None => (prepared, store.mark()),
+        };
         let mut state = self.process.state();
-        state.instances.insert(instance, id);
         if let Some(object) = state.objects.get_mut(&id) {
-            object.instance = Some(instance);
+            object.created.push(created);
+            object.instance = instance.as_ref().ok().copied();
         }
+        let instance =
+            instance.map_err(|error| error.context(format!("cannot instantiate `{name}`")))?;
+        state.instances.insert(instance, id);
         Ok(())
     }
 

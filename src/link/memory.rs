@@ -133,15 +133,12 @@ impl<T: 'static> Process<T> {
         loop {
             let pages_before = memory.size(&*store);
             let bytes_before = pages_before.saturating_mul(PAGE);
+            let maximum = memory.ty(&*store).maximum.unwrap_or(65_536);
             let too_much = |growth: u64, cause: String| {
                 Error::new(ErrorKind::Limit {
                     what: format!("memory for {what}{cause}, in pages of 64 KiB"),
                     needed: pages_before.saturating_add(growth),
-                    allowed: memory
-                        .ty(&*store)
-                        .maximum
-                        .unwrap_or(65_536)
-                        .max(pages_before),
+                    allowed: maximum.max(pages_before),
                 })
             };
             let growth = {

@@ -3,7 +3,7 @@
 
 use super::got::Cell;
 use super::symbols::{Symbol, SymbolTable};
-use crate::runtime::{Func, Instance};
+use crate::runtime::{Func, Instance, Mark};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -88,4 +88,6 @@ pub(crate) struct Object {
     /// Loaded at startup, or opened with `RTLD_NODELETE`: never unloaded.
     pub stays: bool,
     pub status: Status,
+    /// What was created in the store for it alone: its instance, cells, constants and deferred functions.
+    pub created: Vec<(Mark, Mark)>,
 }

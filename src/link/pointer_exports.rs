@@ -155,7 +155,7 @@ pub(crate) fn operators(module: &ModuleInner, func: u32) -> Option<wasmparser::O
     let range = module.bodies.get(body)?.clone();
     let start = range.start;
     let bytes = module.bytes.get(range)?;
-    FunctionBody::new(BinaryReader::new(bytes, start))
+    FunctionBody::new(BinaryReader::new(bytes, u64::try_from(start).ok()?))
         .get_operators_reader()
         .ok()
 }

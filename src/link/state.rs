@@ -8,7 +8,7 @@ use super::object::{Definition, MemoryPlace, Object, ObjectId};
 use super::plan::NewObject;
 use super::profile::SymbolOrder;
 use super::symbols::SymbolTable;
-use crate::runtime::{Func, Global, Instance, Memory, Table};
+use crate::runtime::{Func, Global, Instance, Mark, Memory, Table};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Default)]
@@ -45,7 +45,12 @@ pub(crate) struct State {
     pub guest_names: HashMap<String, u32>,
     /// The linker's own functions for guests, by name.
     pub own_functions: HashMap<String, Func>,
-    /// Objects that are gone but whose code and cells stay in the store, because guest code may hold references.
+    /// What unloaded objects left in the store, to be released when no guest code runs: their functions may be on the
+    /// call stack (rule U8).
+    pub retired: Vec<(Mark, Mark)>,
+    /// How many objects that was.
+    pub retired_objects: usize,
+    /// Objects that are gone but whose code and cells are still in the store.
     pub spent: usize,
 }
 

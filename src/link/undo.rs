@@ -1,8 +1,9 @@
 //! Taking objects out of a process: after a failed load (rule D14), and when the last handle is closed (rules U1 to U4).
 //!
-//! Objects that go leave no name, no scope entry, no slot and no memory behind. Their code and cells stay in the store
-//! once any of their code has run, because guests may have stored references to their functions where the linker does
-//! not look; such objects are counted, and the count is limited.
+//! Objects that go leave no name, no scope entry, no slot and no memory behind. What they are in the store (instances,
+//! cells, code) is released at once after a failed load: none of their functions can be running then. After a `dlclose`
+//! that guest code called, one may be (U8), so it is released when the host is next at the top; until then such objects
+//! are counted, and the count is limited.
 #![forbid(unsafe_code)]
 
 use super::load::{Load, ids};
@@ -12,7 +13,7 @@ use super::state::State;
 use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, ValType};
-use crate::runtime::StoreContextMut;
+use crate::runtime::{Mark, StoreContextMut};
 use crate::trap::TrapCode;
 use std::collections::HashSet;
 
@@ -68,24 +69,32 @@ impl<T: 'static> Load<'_, T> {
             process.clear_slots(store, slot.slot, 1);
             process.free_slots(slot.slot, 1, self.guest_ran);
         }
-        process.remove(store, &gone, self.guest_ran);
+        let mut created = process.remove(store, &gone, self.guest_ran);
+        created.append(&mut self.created);
+        let mut state = process.state();
         if main_goes {
-            let mut state = process.state();
             *state = State {
                 next: state.next,
                 spent: state.spent,
+                retired: std::mem::take(&mut state.retired),
                 error: state.error.take(),
                 ..State::default()
             };
         }
-        let mut state = process.state();
-        if self.guest_ran || nested_stay {
+        // An old object may have been bound to a new one by a first call meanwhile.
+        let bound = state
+            .objects
+            .values()
+            .any(|object| object.captured.iter().any(|id| gone.contains(id)));
+        if bound {
             state.spent = state.spent.saturating_add(gone.len());
         } else {
-            state.next = self.new.first().map_or(state.next, |object| object.id.0);
             drop(state);
-            store.release_since(self.mark);
+            release(store, created);
             state = process.state();
+        }
+        if !nested_stay {
+            state.next = self.new.first().map_or(state.next, |object| object.id.0);
         }
         state.busy = false;
     }
@@ -102,8 +111,14 @@ impl<T: 'static> Process<T> {
         }
     }
 
-    /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run.
-    fn remove(&self, store: &mut StoreContextMut<'_, T>, gone: &HashSet<ObjectId>, used: bool) {
+    /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run. Gives what is left of
+    /// them in the store.
+    fn remove(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        gone: &HashSet<ObjectId>,
+        used: bool,
+    ) -> Vec<(Mark, Mark)> {
         let removed: Vec<Object> = {
             let mut state = self.state();
             state.names.retain(|_, id| !gone.contains(id));
@@ -147,6 +162,27 @@ impl<T: 'static> Process<T> {
             self.give_back_memory(store, object.tls_memory);
             self.give_back_memory(store, object.memory);
         }
+        removed
+            .into_iter()
+            .flat_map(|object| object.created)
+            .collect()
+    }
+
+    /// Releases what unloaded objects left in the store, if no guest code is running.
+    pub(crate) fn release_retired(&self, store: &mut StoreContextMut<'_, T>) {
+        if store.0.core.ctx.depth > 0 {
+            return;
+        }
+        let retired = {
+            let mut state = self.state();
+            if state.retired.is_empty() {
+                return;
+            }
+            state.spent = state.spent.saturating_sub(state.retired_objects);
+            state.retired_objects = 0;
+            std::mem::take(&mut state.retired)
+        };
+        release(store, retired);
     }
 
     /// Runs what objects registered for their end, in this order: the destructors registered with an object's
@@ -217,10 +253,30 @@ impl<T: 'static> Process<T> {
         gone.reverse();
         self.finalize(store, &gone)?;
         let gone: HashSet<ObjectId> = gone.into_iter().collect();
-        self.remove(store, &gone, true);
-        let mut state = self.state();
-        state.spent = state.spent.saturating_add(gone.len());
+        let mut created = self.remove(store, &gone, true);
+        {
+            let mut state = self.state();
+            state.spent = state.spent.saturating_add(gone.len());
+            state.retired_objects = state.retired_objects.saturating_add(gone.len());
+            state.retired.append(&mut created);
+        }
+        self.release_retired(store);
         Ok(())
+    }
+}
+
+/// Releases ranges of the store; neighbours together, because each release looks at everything that stays.
+fn release<T: 'static>(store: &mut StoreContextMut<'_, T>, mut ranges: Vec<(Mark, Mark)>) {
+    ranges.sort_unstable();
+    let mut merged: Vec<(Mark, Mark)> = Vec::new();
+    for (from, to) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if *end >= from => *end = to.max(*end),
+            _ => merged.push((from, to)),
+        }
+    }
+    for (from, to) in merged.into_iter().filter(|(from, to)| from < to) {
+        store.release_between(from, to);
     }
 }
 
