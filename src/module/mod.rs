@@ -12,6 +12,8 @@
 
 mod const_expr;
 mod dylink;
+#[cfg(test)]
+mod malformed;
 mod names;
 mod parse;
 mod proposals;
