@@ -77,7 +77,11 @@ impl Arguments {
                         "text" => Format::Text,
                         "markdown" => Format::Markdown,
                         "json" => Format::Json,
-                        other => return Err(format!("--format {other}: expected text, markdown or json")),
+                        other => {
+                            return Err(format!(
+                                "--format {other}: expected text, markdown or json"
+                            ));
+                        }
                     }
                 }
                 "--output" => arguments.output = Some(value()?.into()),
@@ -85,7 +89,9 @@ impl Arguments {
                 "--program" => arguments.program = Some(value()?.into()),
                 "--main" => arguments.main = Some(value()?.into()),
                 "--code" => arguments.code = value()?,
-                flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}\n\n{USAGE}")),
+                flag if flag.starts_with('-') => {
+                    return Err(format!("unknown flag {flag}\n\n{USAGE}"));
+                }
                 _ if arguments.subcommand.is_empty() => arguments.subcommand = word,
                 _ => arguments.files.push(word),
             }

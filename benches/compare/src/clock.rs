@@ -13,7 +13,10 @@ pub fn process_time() -> Duration {
 }
 
 fn time_of(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid timespec that the call fills in; both clocks exist on every Unix system.
     let status = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(status, 0, "the CPU clock is readable");
@@ -23,7 +26,10 @@ fn time_of(clock: libc::clockid_t) -> Duration {
 /// Resident bytes of this process; 0 where the system does not tell.
 pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse::<u64>().ok());
     // SAFETY: a query without side effects.
     let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     pages.unwrap_or(0) * page_size as u64

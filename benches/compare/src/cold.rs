@@ -12,27 +12,46 @@ use std::time::Instant;
 pub fn cold(arguments: &Arguments) -> Outcome<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let default = |path: &str| root.join(path);
-    let dynlink = arguments.dynlink.clone().unwrap_or_else(|| default("target/release/dynlink"));
-    let program = arguments.program.clone().unwrap_or_else(|| default("fixtures/programs/python311.toml"));
+    let dynlink = arguments
+        .dynlink
+        .clone()
+        .unwrap_or_else(|| default("target/release/dynlink"));
+    let program = arguments
+        .program
+        .clone()
+        .unwrap_or_else(|| default("fixtures/programs/python311.toml"));
     if !dynlink.exists() {
-        return Err(format!("{} does not exist; build it with `cargo build --release`, or give --dynlink", dynlink.display()));
+        return Err(format!(
+            "{} does not exist; build it with `cargo build --release`, or give --dynlink",
+            dynlink.display()
+        ));
     }
     let ours = || {
         let mut command = Command::new(&dynlink);
-        command.arg("run").arg(&program).args(["-c", &arguments.code]);
+        command
+            .arg("run")
+            .arg(&program)
+            .args(["-c", &arguments.code]);
         command
     };
     // The first run fetches packages and fills the caches of the system.
-    let output = ours().output().map_err(|e| format!("{}: {e}", dynlink.display()))?;
+    let output = ours()
+        .output()
+        .map_err(|e| format!("{}: {e}", dynlink.display()))?;
     if !output.status.success() {
-        return Err(format!("`dynlink run` failed: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "`dynlink run` failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let main = main_library(arguments)?;
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let cranelift = || {
         let mut command = Command::new(&own);
-        command.args([load::CHILD, "cranelift", "compile, one thread"]).arg(&main);
+        command
+            .args([load::CHILD, "cranelift", "compile, one thread"])
+            .arg(&main);
         command
     };
     let mut times = [Vec::new(), Vec::new()];
@@ -43,19 +62,52 @@ pub fn cold(arguments: &Arguments) -> Outcome<()> {
             times[1].push(time(cranelift())?);
         }
     }
-    let column = |which: usize, part: usize| median(&times[which].iter().map(|pair: &[f64; 2]| pair[part]).collect::<Vec<_>>());
-    let row = |name: String, which: usize| vec![name, format!("{:.1}", column(which, 0)), format!("{:.1}", column(which, 1))];
+    let column = |which: usize, part: usize| {
+        median(
+            &times[which]
+                .iter()
+                .map(|pair: &[f64; 2]| pair[part])
+                .collect::<Vec<_>>(),
+        )
+    };
+    let row = |name: String, which: usize| {
+        vec![
+            name,
+            format!("{:.1}", column(which, 0)),
+            format!("{:.1}", column(which, 1)),
+        ]
+    };
     let rows = vec![
-        row(format!("dynlink run -c '{}' (prints {printed})", arguments.code), 0),
-        row(format!("Cranelift only compiles {}", main.file_name().unwrap_or_default().to_string_lossy()), 1),
+        row(
+            format!("dynlink run -c '{}' (prints {printed})", arguments.code),
+            0,
+        ),
+        row(
+            format!(
+                "Cranelift only compiles {}",
+                main.file_name().unwrap_or_default().to_string_lossy()
+            ),
+            1,
+        ),
         vec![
             "ratio".to_owned(),
             format!("{:.3}", column(0, 0) / column(1, 0)),
             format!("{:.3}", column(0, 1) / column(1, 1)),
         ],
     ];
-    let title = format!("Cold start, whole process, medians of {} rounds", arguments.rounds);
-    emit(arguments, &table(arguments.format, &title, &["process", "wall, ms", "CPU, ms"], rows))
+    let title = format!(
+        "Cold start, whole process, medians of {} rounds",
+        arguments.rounds
+    );
+    emit(
+        arguments,
+        &table(
+            arguments.format,
+            &title,
+            &["process", "wall, ms", "CPU, ms"],
+            rows,
+        ),
+    )
 }
 
 /// Wall and CPU milliseconds of a process.
@@ -64,7 +116,10 @@ fn time(mut command: Command) -> Outcome<[f64; 2]> {
     let output = command.output().map_err(|e| e.to_string())?;
     let times = [wall.elapsed(), children_time() - cpu].map(|time| time.as_secs_f64() * 1000.0);
     if !output.status.success() {
-        return Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "{command:?} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     Ok(times)
 }
@@ -75,9 +130,11 @@ fn main_library(arguments: &Arguments) -> Outcome<PathBuf> {
         return Ok(path.clone());
     }
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let cache =
+        cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let cache = cache.ok_or("no cache folder is known; give --main PATH")?;
-    find(&cache.join("dynlink"), "python.wasm", 8).ok_or_else(|| format!("no python.wasm below {}; give --main PATH", cache.display()))
+    find(&cache.join("dynlink"), "python.wasm", 8)
+        .ok_or_else(|| format!("no python.wasm below {}; give --main PATH", cache.display()))
 }
 
 fn find(folder: &Path, name: &str, depth: u32) -> Option<PathBuf> {
@@ -90,5 +147,9 @@ fn find(folder: &Path, name: &str, depth: u32) -> Option<PathBuf> {
             return Some(path);
         }
     }
-    (depth > 0).then(|| folders.iter().find_map(|folder| find(folder, name, depth - 1)))?
+    (depth > 0).then(|| {
+        folders
+            .iter()
+            .find_map(|folder| find(folder, name, depth - 1))
+    })?
 }

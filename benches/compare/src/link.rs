@@ -12,7 +12,11 @@ pub trait World {
     /// An instance.
     type Instance;
     /// Instantiates module number `module` of the workload; `imports` in the order of its import section.
-    fn instantiate(&mut self, module: usize, imports: &[(String, String, Self::Item)]) -> Outcome<Self::Instance>;
+    fn instantiate(
+        &mut self,
+        module: usize,
+        imports: &[(String, String, Self::Item)],
+    ) -> Outcome<Self::Instance>;
     /// An export.
     fn export(&mut self, instance: &Self::Instance, name: &str) -> Option<Self::Item>;
     /// A new i32 global.
@@ -41,7 +45,12 @@ struct Shape {
 }
 
 fn shape(bytes: &[u8]) -> Outcome<Shape> {
-    let mut shape = Shape { memory_size: 0, memory_align: 0, table_size: 0, imports: Vec::new() };
+    let mut shape = Shape {
+        memory_size: 0,
+        memory_align: 0,
+        table_size: 0,
+        imports: Vec::new(),
+    };
     let fail = |e: wasmparser::BinaryReaderError| e.to_string();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(fail)? {
@@ -60,7 +69,9 @@ fn shape(bytes: &[u8]) -> Outcome<Shape> {
                 for import in section.into_imports() {
                     let import = import.map_err(fail)?;
                     let mutable = matches!(import.ty, TypeRef::Global(ty) if ty.mutable);
-                    shape.imports.push((import.module.to_owned(), import.name.to_owned(), mutable));
+                    shape
+                        .imports
+                        .push((import.module.to_owned(), import.name.to_owned(), mutable));
                 }
             }
             _ => {}
@@ -79,7 +90,9 @@ pub fn start<W: World>(world: &mut W, modules: &[Vec<u8>]) -> Outcome<W::Item> {
     };
     // A main that knows a side module gets its struct of functions; in the one-module build both are the same instance.
     if let Some(attach) = world.export(&main, "attach") {
-        let api = world.export(side.as_ref().unwrap_or(&main), "side_api").ok_or("no export side_api")?;
+        let api = world
+            .export(side.as_ref().unwrap_or(&main), "side_api")
+            .ok_or("no export side_api")?;
         let api = world.call(&api, None)?;
         world.call(&attach, Some(api as i32))?;
     }
@@ -89,7 +102,9 @@ pub fn start<W: World>(world: &mut W, modules: &[Vec<u8>]) -> Outcome<W::Item> {
 /// Places the side module, resolves its symbols, runs its relocations and constructors.
 fn link<W: World>(world: &mut W, main: &W::Instance, shape: &Shape) -> Outcome<W::Instance> {
     fn export<W: World>(world: &mut W, instance: &W::Instance, name: &str) -> Outcome<W::Item> {
-        world.export(instance, name).ok_or_else(|| format!("main does not export {name}"))
+        world
+            .export(instance, name)
+            .ok_or_else(|| format!("main does not export {name}"))
     }
     let memory = export(world, main, "memory")?;
     let table = export(world, main, "__indirect_function_table")?;
@@ -119,7 +134,9 @@ fn link<W: World>(world: &mut W, main: &W::Instance, shape: &Shape) -> Outcome<W
 
     for ((module, name), cell) in &cells {
         let value = if module == "GOT.func" {
-            let function = world.export(main, name).or_else(|| world.export(&side, name));
+            let function = world
+                .export(main, name)
+                .or_else(|| world.export(&side, name));
             let function = function.ok_or_else(|| format!("no function {name}"))?;
             let index = world.grow_table(&table, 1)?;
             world.set_table(&table, index, &function)?;
@@ -127,7 +144,9 @@ fn link<W: World>(world: &mut W, main: &W::Instance, shape: &Shape) -> Outcome<W
         } else if let Some(address) = world.export(main, name) {
             world.read_global(&address)? as u32
         } else {
-            let offset = world.export(&side, name).ok_or_else(|| format!("no data {name}"))?;
+            let offset = world
+                .export(&side, name)
+                .ok_or_else(|| format!("no data {name}"))?;
             (world.read_global(&offset)? as u32).wrapping_add(memory_base)
         };
         world.write_global(cell, value as i32)?;

@@ -23,10 +23,20 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
     }
     let mut text = String::new();
     for file in &arguments.files {
-        let bytes = std::fs::metadata(file).map_err(|e| format!("{file}: {e}"))?.len();
-        let modes: Vec<(&str, &str)> =
-            engines.iter().flat_map(|engine| engine.load_modes().iter().map(|mode| (engine.name(), *mode))).collect();
-        let mut results: Vec<Outcome<Vec<[f64; 3]>>> = modes.iter().map(|_| Ok(Vec::new())).collect();
+        let bytes = std::fs::metadata(file)
+            .map_err(|e| format!("{file}: {e}"))?
+            .len();
+        let modes: Vec<(&str, &str)> = engines
+            .iter()
+            .flat_map(|engine| {
+                engine
+                    .load_modes()
+                    .iter()
+                    .map(|mode| (engine.name(), *mode))
+            })
+            .collect();
+        let mut results: Vec<Outcome<Vec<[f64; 3]>>> =
+            modes.iter().map(|_| Ok(Vec::new())).collect();
         for _ in 0..arguments.rounds {
             for ((engine, mode), result) in modes.iter().zip(&mut results) {
                 let Ok(figures) = result else { continue };
@@ -44,15 +54,35 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
             let mut row = vec![(*engine).to_owned(), (*mode).to_owned()];
             match result {
                 Ok(figures) => {
-                    let column = |i: usize| median(&figures.iter().map(|figure| figure[i]).collect::<Vec<_>>());
-                    row.extend([format!("{:.2}", column(0)), format!("{:.2}", column(1)), format!("{:.1}", column(2))]);
+                    let column = |i: usize| {
+                        median(&figures.iter().map(|figure| figure[i]).collect::<Vec<_>>())
+                    };
+                    row.extend([
+                        format!("{:.2}", column(0)),
+                        format!("{:.2}", column(1)),
+                        format!("{:.1}", column(2)),
+                    ]);
                 }
-                Err(reason) => row.extend(["n/a".to_owned(), "n/a".to_owned(), reason.lines().next().unwrap_or_default().to_owned()]),
+                Err(reason) => row.extend([
+                    "n/a".to_owned(),
+                    "n/a".to_owned(),
+                    reason.lines().next().unwrap_or_default().to_owned(),
+                ]),
             }
             row
         });
-        let title = format!("Load {file} ({:.2} MB), medians of {} processes", bytes as f64 / 1e6, arguments.rounds);
-        let head = ["engine", "mode", "first load, ms", "again, ms", "memory, MiB"];
+        let title = format!(
+            "Load {file} ({:.2} MB), medians of {} processes",
+            bytes as f64 / 1e6,
+            arguments.rounds
+        );
+        let head = [
+            "engine",
+            "mode",
+            "first load, ms",
+            "again, ms",
+            "memory, MiB",
+        ];
         text.push_str(&table(arguments.format, &title, &head, rows.collect()));
     }
     emit(arguments, &text)
@@ -61,13 +91,23 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
 /// First and later load in CPU milliseconds of the process, growth of resident memory in MiB.
 fn measure(engine: &str, mode: &str, file: &str) -> Outcome<[f64; 3]> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let output = Command::new(program).args([CHILD, engine, mode, file]).output().map_err(|e| e.to_string())?;
+    let output = Command::new(program)
+        .args([CHILD, engine, mode, file])
+        .output()
+        .map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);
-        return Err(message.lines().next().unwrap_or("the process died").to_owned());
+        return Err(message
+            .lines()
+            .next()
+            .unwrap_or("the process died")
+            .to_owned());
     }
-    let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let figures: Vec<f64> = text
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
     <[f64; 3]>::try_from(figures).map_err(|_| format!("unexpected output of a child: {text}"))
 }
 
@@ -77,7 +117,10 @@ pub fn child(words: &[String]) -> Outcome<()> {
         return Err("a child needs engine, mode and file".to_owned());
     };
     let engines = engines::all();
-    let engine = engines.iter().find(|candidate| candidate.name() == engine).ok_or("no such engine")?;
+    let engine = engines
+        .iter()
+        .find(|candidate| candidate.name() == engine)
+        .ok_or("no such engine")?;
     let bytes = std::fs::read(file).map_err(|e| format!("{file}: {e}"))?;
     let timed = || {
         let before = process_time();

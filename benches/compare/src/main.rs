@@ -22,8 +22,13 @@ pub type Outcome<T> = Result<T, String>;
 fn main() {
     // Engines that recurse on the native stack, wasm3 among them, need a large one.
     let work = || run(std::env::args().skip(1));
-    let thread = std::thread::Builder::new().stack_size(512 << 20).spawn(work);
-    let status = match thread.map_err(|e| e.to_string()).and_then(|thread| thread.join().map_err(|_| "panicked".to_owned())) {
+    let thread = std::thread::Builder::new()
+        .stack_size(512 << 20)
+        .spawn(work);
+    let status = match thread
+        .map_err(|e| e.to_string())
+        .and_then(|thread| thread.join().map_err(|_| "panicked".to_owned()))
+    {
         Ok(Ok(true)) => 0,
         Ok(Ok(false)) => 1,
         Ok(Err(message)) | Err(message) => {
@@ -51,7 +56,10 @@ fn run(words: impl IntoIterator<Item = String>) -> Outcome<bool> {
         "check" => speed::check(&arguments, &engines),
         "load" => load::load(&arguments, &engines).map(|()| true),
         "cold" => cold::cold(&arguments).map(|()| true),
-        other => Err(format!("unknown subcommand {other}\n\n{}", arguments::USAGE)),
+        other => Err(format!(
+            "unknown subcommand {other}\n\n{}",
+            arguments::USAGE
+        )),
     }
 }
 
@@ -65,7 +73,10 @@ fn select(wanted: Option<&[String]>) -> Outcome<Vec<Box<dyn Engine>>> {
     for name in wanted {
         let Some(place) = engines.iter().position(|engine| engine.name() == name) else {
             let names: Vec<_> = engines::all().iter().map(|engine| engine.name()).collect();
-            return Err(format!("no engine is called {name}; this build has {}", names.join(", ")));
+            return Err(format!(
+                "no engine is called {name}; this build has {}",
+                names.join(", ")
+            ));
         };
         selected.push(engines.remove(place));
     }
@@ -91,7 +102,11 @@ pub fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     std::panic::set_hook(old);
     result.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = text.or_else(|| {
+            payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        });
         Err(format!("panicked: {}", text.unwrap_or_default()))
     })
 }

@@ -9,7 +9,10 @@ use crate::{Outcome, emit, guarded};
 
 /// One engine on one workload.
 enum State {
-    Running { program: Box<dyn Program>, milliseconds: Vec<f64> },
+    Running {
+        program: Box<dyn Program>,
+        milliseconds: Vec<f64>,
+    },
     Failed(String),
 }
 
@@ -20,7 +23,11 @@ pub fn speed(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
     for round in 1..=arguments.rounds {
         for (workload, states) in workloads.iter().zip(&mut states) {
             for (engine, state) in engines.iter().zip(states.iter_mut()) {
-                if let State::Running { program, milliseconds } = state {
+                if let State::Running {
+                    program,
+                    milliseconds,
+                } = state
+                {
                     match guarded(|| measure(program.as_ref(), workload)) {
                         Ok(time) => milliseconds.push(time),
                         Err(reason) => {
@@ -33,11 +40,23 @@ pub fn speed(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
         }
         eprintln!("round {round} of {}", arguments.rounds);
     }
-    let cells: Vec<Vec<Cell>> = states.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
-    let wrong = cells.iter().flatten().any(|cell| matches!(cell, Cell::Missing(reason) if reason.starts_with(WRONG)));
+    let cells: Vec<Vec<Cell>> = states
+        .into_iter()
+        .map(|row| row.into_iter().map(cell).collect())
+        .collect();
+    let wrong = cells
+        .iter()
+        .flatten()
+        .any(|cell| matches!(cell, Cell::Missing(reason) if reason.starts_with(WRONG)));
     let report = Report {
-        engines: engines.iter().map(|engine| (engine.name().to_owned(), engine.version())).collect(),
-        workloads: workloads.iter().map(|workload| (workload.name.clone(), workload.kind.clone())).collect(),
+        engines: engines
+            .iter()
+            .map(|engine| (engine.name().to_owned(), engine.version()))
+            .collect(),
+        workloads: workloads
+            .iter()
+            .map(|workload| (workload.name.clone(), workload.kind.clone()))
+            .collect(),
         rounds: arguments.rounds,
         cells,
     };
@@ -66,7 +85,11 @@ pub fn check(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
                 Ok(()) => right += 1,
                 Err(reason) => {
                     failed += 1;
-                    text.push_str(&format!("{} on {}: {reason}\n", engine.name(), workload.name));
+                    text.push_str(&format!(
+                        "{} on {}: {reason}\n",
+                        engine.name(),
+                        workload.name
+                    ));
                 }
             }
         }
@@ -77,11 +100,24 @@ pub fn check(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
 }
 
 fn compile(workloads: &[Workload], engines: &[Box<dyn Engine>]) -> Vec<Vec<State>> {
-    let one = |workload: &Workload, engine: &dyn Engine| match guarded(|| engine.compile(&workload.modules)) {
-        Ok(program) => State::Running { program, milliseconds: Vec::new() },
+    let one = |workload: &Workload, engine: &dyn Engine| match guarded(|| {
+        engine.compile(&workload.modules)
+    }) {
+        Ok(program) => State::Running {
+            program,
+            milliseconds: Vec::new(),
+        },
         Err(reason) => State::Failed(reason),
     };
-    workloads.iter().map(|workload| engines.iter().map(|engine| one(workload, engine.as_ref())).collect()).collect()
+    workloads
+        .iter()
+        .map(|workload| {
+            engines
+                .iter()
+                .map(|engine| one(workload, engine.as_ref()))
+                .collect()
+        })
+        .collect()
 }
 
 const WRONG: &str = "wrong result";
@@ -90,7 +126,9 @@ fn expect(found: u64, (n, expected): (i32, u64)) -> Outcome<()> {
     if found == expected {
         return Ok(());
     }
-    Err(format!("{WRONG}: run({n}) is {found:#x}, a native build gives {expected:#x}"))
+    Err(format!(
+        "{WRONG}: run({n}) is {found:#x}, a native build gives {expected:#x}"
+    ))
 }
 
 /// CPU milliseconds of `run(n)` in a fresh instance after a short warm-up.

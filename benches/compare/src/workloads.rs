@@ -26,14 +26,24 @@ pub fn read(wanted: Option<&[String]>) -> Outcome<Vec<Workload>> {
     let path = folder().join("workloads.tsv");
     let list = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut found = Vec::new();
-    for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in list
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let workload = parse(line).map_err(|e| format!("{}: {e} in: {line}", path.display()))?;
         if wanted.is_none_or(|names| names.contains(&workload.name)) {
             found.push(workload);
         }
     }
-    if let Some(missing) = wanted.and_then(|names| names.iter().find(|name| !found.iter().any(|w| w.name == **name))) {
-        return Err(format!("no workload is called {missing}; the names are in {}", path.display()));
+    if let Some(missing) = wanted.and_then(|names| {
+        names
+            .iter()
+            .find(|name| !found.iter().any(|w| w.name == **name))
+    }) {
+        return Err(format!(
+            "no workload is called {missing}; the names are in {}",
+            path.display()
+        ));
     }
     Ok(found)
 }

@@ -34,11 +34,19 @@ impl Engine for Stitch {
     }
     fn compile(&self, modules: &[Vec<u8>]) -> Outcome<Box<dyn Program>> {
         let engine = makepad_stitch::Engine::new();
-        let modules = modules.iter().map(|bytes| Module::new(&engine, bytes).map_err(text)).collect::<Outcome<_>>()?;
-        Ok(Box::new(Compiled { engine, modules: Arc::new(modules) }))
+        let modules = modules
+            .iter()
+            .map(|bytes| Module::new(&engine, bytes).map_err(text))
+            .collect::<Outcome<_>>()?;
+        Ok(Box::new(Compiled {
+            engine,
+            modules: Arc::new(modules),
+        }))
     }
     fn load(&self, bytes: &[u8], _mode: &str) -> Outcome<Box<dyn std::any::Any>> {
-        Ok(Box::new(Module::new(&makepad_stitch::Engine::new(), bytes).map_err(text)?))
+        Ok(Box::new(
+            Module::new(&makepad_stitch::Engine::new(), bytes).map_err(text)?,
+        ))
     }
     fn load_modes(&self) -> &'static [&'static str] {
         &["lazy translation, validated"]
@@ -47,7 +55,13 @@ impl Engine for Stitch {
 
 impl Program for Compiled {
     fn start(&self, workload: &Workload) -> Outcome<Box<dyn Session>> {
-        super::start(Instances { store: Store::new(self.engine.clone()), modules: self.modules.clone() }, workload)
+        super::start(
+            Instances {
+                store: Store::new(self.engine.clone()),
+                modules: self.modules.clone(),
+            },
+            workload,
+        )
     }
 }
 
@@ -55,23 +69,37 @@ impl World for Instances {
     type Item = ExternVal;
     type Instance = Instance;
 
-    fn instantiate(&mut self, module: usize, imports: &[(String, String, ExternVal)]) -> Outcome<Instance> {
+    fn instantiate(
+        &mut self,
+        module: usize,
+        imports: &[(String, String, ExternVal)],
+    ) -> Outcome<Instance> {
         let mut linker = Linker::new();
         for (module, name, item) in imports {
             linker.define(module, name, *item);
         }
-        linker.instantiate(&mut self.store, &self.modules[module]).map_err(text)
+        linker
+            .instantiate(&mut self.store, &self.modules[module])
+            .map_err(text)
     }
     fn export(&mut self, instance: &Instance, name: &str) -> Option<ExternVal> {
         instance.exported_val(name)
     }
     fn new_global(&mut self, value: i32, mutable: bool) -> Outcome<ExternVal> {
-        let ty = GlobalType { mut_: if mutable { Mut::Var } else { Mut::Const }, val: ValType::I32 };
-        Global::new(&mut self.store, ty, Val::I32(value)).map(ExternVal::Global).map_err(text)
+        let ty = GlobalType {
+            mut_: if mutable { Mut::Var } else { Mut::Const },
+            val: ValType::I32,
+        };
+        Global::new(&mut self.store, ty, Val::I32(value))
+            .map(ExternVal::Global)
+            .map_err(text)
     }
     fn read_global(&mut self, global: &ExternVal) -> Outcome<i32> {
         let global = global.to_global().ok_or("not a global")?;
-        global.get(&self.store).to_i32().ok_or_else(|| "not an i32".to_owned())
+        global
+            .get(&self.store)
+            .to_i32()
+            .ok_or_else(|| "not an i32".to_owned())
     }
     fn write_global(&mut self, global: &ExternVal, value: i32) -> Outcome<()> {
         let global = global.to_global().ok_or("not a global")?;
@@ -84,19 +112,30 @@ impl World for Instances {
     fn grow_table(&mut self, table: &ExternVal, elements: u32) -> Outcome<u32> {
         let table = table.to_table().ok_or("not a table")?;
         let before = table.size(&self.store);
-        table.grow(&mut self.store, Ref::FuncRef(FuncRef::null()), elements).map_err(text)?;
+        table
+            .grow(&mut self.store, Ref::FuncRef(FuncRef::null()), elements)
+            .map_err(text)?;
         Ok(before)
     }
     fn set_table(&mut self, table: &ExternVal, index: u32, function: &ExternVal) -> Outcome<()> {
         let table = table.to_table().ok_or("not a table")?;
         let function = function.to_func().ok_or("not a function")?;
-        table.set(&mut self.store, index, Ref::FuncRef(FuncRef::new(function))).map_err(text)
+        table
+            .set(&mut self.store, index, Ref::FuncRef(FuncRef::new(function)))
+            .map_err(text)
     }
     fn call(&mut self, function: &ExternVal, argument: Option<i32>) -> Outcome<u64> {
         let function = function.to_func().ok_or("not a function")?;
         let arguments: Vec<Val> = argument.into_iter().map(Val::I32).collect();
-        let mut results: Vec<Val> = function.type_(&self.store).results().iter().map(|ty| Val::default(*ty)).collect();
-        function.call(&mut self.store, &arguments, &mut results).map_err(text)?;
+        let mut results: Vec<Val> = function
+            .type_(&self.store)
+            .results()
+            .iter()
+            .map(|ty| Val::default(*ty))
+            .collect();
+        function
+            .call(&mut self.store, &arguments, &mut results)
+            .map_err(text)?;
         Ok(match results.first() {
             Some(Val::I32(value)) => u64::from(*value as u32),
             Some(Val::I64(value)) => *value as u64,

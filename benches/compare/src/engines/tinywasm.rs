@@ -33,7 +33,10 @@ impl Engine for Tinywasm {
         "tinywasm 0.10.0".to_owned()
     }
     fn compile(&self, modules: &[Vec<u8>]) -> Outcome<Box<dyn Program>> {
-        let modules = modules.iter().map(|bytes| tinywasm::parse_bytes(bytes).map_err(text)).collect::<Outcome<_>>()?;
+        let modules = modules
+            .iter()
+            .map(|bytes| tinywasm::parse_bytes(bytes).map_err(text))
+            .collect::<Outcome<_>>()?;
         Ok(Box::new(Compiled(modules)))
     }
     fn load(&self, bytes: &[u8], _mode: &str) -> Outcome<Box<dyn std::any::Any>> {
@@ -48,9 +51,17 @@ impl Program for Compiled {
     fn start(&self, workload: &Workload) -> Outcome<Box<dyn Session>> {
         // Deep recursion is part of the workloads; the default limit is 1,024 frames.
         let stack = StackConfig::dynamic(65_536, 16 << 20);
-        let config = Config::new().with_call_stack(StackConfig::dynamic(1024, 1 << 20)).with_value_stack(stack);
+        let config = Config::new()
+            .with_call_stack(StackConfig::dynamic(1024, 1 << 20))
+            .with_value_stack(stack);
         let store = Store::new(tinywasm::Engine::new(config));
-        super::start(Instances { store, modules: self.0.clone() }, workload)
+        super::start(
+            Instances {
+                store,
+                modules: self.0.clone(),
+            },
+            workload,
+        )
     }
 }
 
@@ -58,12 +69,17 @@ impl World for Instances {
     type Item = Item;
     type Instance = ModuleInstance;
 
-    fn instantiate(&mut self, module: usize, imports: &[(String, String, Item)]) -> Outcome<ModuleInstance> {
+    fn instantiate(
+        &mut self,
+        module: usize,
+        imports: &[(String, String, Item)],
+    ) -> Outcome<ModuleInstance> {
         let mut definitions = Imports::new();
         for (module, name, item) in imports {
             definitions.define(module, name, item.0.clone());
         }
-        ModuleInstance::instantiate(&mut self.store, &self.modules[module], Some(definitions)).map_err(text)
+        ModuleInstance::instantiate(&mut self.store, &self.modules[module], Some(definitions))
+            .map_err(text)
     }
     fn export(&mut self, instance: &ModuleInstance, name: &str) -> Option<Item> {
         let number = match instance.export_addr(name)? {
@@ -79,7 +95,9 @@ impl World for Instances {
         Some(Item(item, number))
     }
     fn new_global(&mut self, value: i32, mutable: bool) -> Outcome<Item> {
-        let ty = GlobalType::default().with_ty(WasmType::I32).with_mutable(mutable);
+        let ty = GlobalType::default()
+            .with_ty(WasmType::I32)
+            .with_mutable(mutable);
         let global = Global::new(&mut self.store, ty, WasmValue::I32(value)).map_err(text)?;
         Ok(Item(global.into(), None))
     }
@@ -94,15 +112,21 @@ impl World for Instances {
     }
     fn write_global(&mut self, global: &Item, value: i32) -> Outcome<()> {
         match &global.0 {
-            Extern::Global(global) => global.set(&mut self.store, WasmValue::I32(value)).map_err(text),
+            Extern::Global(global) => global
+                .set(&mut self.store, WasmValue::I32(value))
+                .map_err(text),
             _ => Err("not a global".to_owned()),
         }
     }
     fn grow_memory(&mut self, memory: &Item, pages: u32) -> Outcome<u32> {
         match &memory.0 {
             Extern::Memory(memory) => {
-                let before = memory.grow(&mut self.store, i64::from(pages)).map_err(text)?;
-                before.map(|pages| pages as u32).ok_or_else(|| "memory cannot grow".to_owned())
+                let before = memory
+                    .grow(&mut self.store, i64::from(pages))
+                    .map_err(text)?;
+                before
+                    .map(|pages| pages as u32)
+                    .ok_or_else(|| "memory cannot grow".to_owned())
             }
             _ => Err("not a memory".to_owned()),
         }
@@ -111,7 +135,13 @@ impl World for Instances {
         match &table.0 {
             Extern::Table(table) => {
                 let before = table.size(&self.store).map_err(text)?;
-                table.grow(&mut self.store, elements as i32, WasmValue::RefFunc(FuncRef::null())).map_err(text)?;
+                table
+                    .grow(
+                        &mut self.store,
+                        elements as i32,
+                        WasmValue::RefFunc(FuncRef::null()),
+                    )
+                    .map_err(text)?;
                 Ok(before as u32)
             }
             _ => Err("not a table".to_owned()),
@@ -120,9 +150,13 @@ impl World for Instances {
     fn set_table(&mut self, table: &Item, index: u32, function: &Item) -> Outcome<()> {
         let number = function.1.ok_or("not a function")?;
         match &table.0 {
-            Extern::Table(table) => {
-                table.set(&mut self.store, index, WasmValue::RefFunc(FuncRef::new(Some(number)))).map_err(text)
-            }
+            Extern::Table(table) => table
+                .set(
+                    &mut self.store,
+                    index,
+                    WasmValue::RefFunc(FuncRef::new(Some(number))),
+                )
+                .map_err(text),
             _ => Err("not a table".to_owned()),
         }
     }

@@ -43,7 +43,9 @@ impl Engine for Wasm3 {
         Ok(Box::new(Compiled { engine, module }))
     }
     fn load(&self, bytes: &[u8], _mode: &str) -> Outcome<Box<dyn std::any::Any>> {
-        Ok(Box::new(Module::new(&engine(CompilationMode::Lazy), bytes).map_err(text)?))
+        Ok(Box::new(
+            Module::new(&engine(CompilationMode::Lazy), bytes).map_err(text)?,
+        ))
     }
     fn load_modes(&self) -> &'static [&'static str] {
         &["parse only, not validated"]
@@ -54,20 +56,29 @@ impl Program for Compiled {
     fn start(&self, _workload: &Workload) -> Outcome<Box<dyn Session>> {
         let mut store = Store::new(&self.engine, ());
         let linker = Linker::<()>::new(&self.engine);
-        let instance: Instance = linker.instantiate_and_start(&mut store, &self.module).map_err(text)?;
+        let instance: Instance = linker
+            .instantiate_and_start(&mut store, &self.module)
+            .map_err(text)?;
         if let Some(attach) = instance.get_func(&store, "attach") {
-            let api = instance.get_typed_func::<(), i32>(&store, "side_api").map_err(text)?;
+            let api = instance
+                .get_typed_func::<(), i32>(&store, "side_api")
+                .map_err(text)?;
             let api = api.call(&mut store, ()).map_err(text)?;
             let attach = attach.typed::<i32, ()>(&store).map_err(text)?;
             attach.call(&mut store, api).map_err(text)?;
         }
-        let run = instance.get_typed_func::<i32, i64>(&store, "run").map_err(text)?;
+        let run = instance
+            .get_typed_func::<i32, i64>(&store, "run")
+            .map_err(text)?;
         Ok(Box::new(Running { store, run }))
     }
 }
 
 impl Session for Running {
     fn run(&mut self, n: i32) -> Outcome<u64> {
-        self.run.call(&mut self.store, n).map(|value| value as u64).map_err(text)
+        self.run
+            .call(&mut self.store, n)
+            .map(|value| value as u64)
+            .map_err(text)
     }
 }

@@ -4,7 +4,10 @@ use super::{Engine, Program, Session};
 use crate::Outcome;
 use crate::link::World;
 use crate::workloads::Workload;
-use wasmi::{CompilationMode, Config, Extern, Global, Instance, Module, Mutability, Nullable, Ref, Store, Val};
+use wasmi::{
+    CompilationMode, Config, Extern, Global, Instance, Module, Mutability, Nullable, Ref, Store,
+    Val,
+};
 
 pub struct Wasmi;
 
@@ -32,9 +35,14 @@ impl Engine for Wasmi {
     fn compile(&self, modules: &[Vec<u8>]) -> Outcome<Box<dyn Program>> {
         // Deep recursion is part of the workloads; the default limit is 1,000 frames.
         let mut config = Config::default();
-        config.set_max_recursion_depth(1_000_000).set_max_stack_height(64 << 20);
+        config
+            .set_max_recursion_depth(1_000_000)
+            .set_max_stack_height(64 << 20);
         let engine = wasmi::Engine::new(&config);
-        let modules = modules.iter().map(|bytes| Module::new(&engine, bytes).map_err(text)).collect::<Outcome<_>>()?;
+        let modules = modules
+            .iter()
+            .map(|bytes| Module::new(&engine, bytes).map_err(text))
+            .collect::<Outcome<_>>()?;
         Ok(Box::new(Compiled { engine, modules }))
     }
     fn load(&self, bytes: &[u8], mode: &str) -> Outcome<Box<dyn std::any::Any>> {
@@ -54,7 +62,13 @@ impl Engine for Wasmi {
 
 impl Program for Compiled {
     fn start(&self, workload: &Workload) -> Outcome<Box<dyn Session>> {
-        super::start(Instances { store: Store::new(&self.engine, ()), modules: self.modules.clone() }, workload)
+        super::start(
+            Instances {
+                store: Store::new(&self.engine, ()),
+                modules: self.modules.clone(),
+            },
+            workload,
+        )
     }
 }
 
@@ -62,7 +76,11 @@ impl World for Instances {
     type Item = Extern;
     type Instance = Instance;
 
-    fn instantiate(&mut self, module: usize, imports: &[(String, String, Extern)]) -> Outcome<Instance> {
+    fn instantiate(
+        &mut self,
+        module: usize,
+        imports: &[(String, String, Extern)],
+    ) -> Outcome<Instance> {
         let imports: Vec<Extern> = imports.iter().map(|(_, _, item)| item.clone()).collect();
         Instance::new(&mut self.store, &self.modules[module], &imports).map_err(text)
     }
@@ -70,12 +88,23 @@ impl World for Instances {
         instance.get_export(&self.store, name)
     }
     fn new_global(&mut self, value: i32, mutable: bool) -> Outcome<Extern> {
-        let mutability = if mutable { Mutability::Var } else { Mutability::Const };
-        Ok(Extern::Global(Global::new(&mut self.store, Val::I32(value), mutability)))
+        let mutability = if mutable {
+            Mutability::Var
+        } else {
+            Mutability::Const
+        };
+        Ok(Extern::Global(Global::new(
+            &mut self.store,
+            Val::I32(value),
+            mutability,
+        )))
     }
     fn read_global(&mut self, global: &Extern) -> Outcome<i32> {
         let global = global.clone().into_global().ok_or("not a global")?;
-        global.get(&self.store).i32().ok_or_else(|| "not an i32".to_owned())
+        global
+            .get(&self.store)
+            .i32()
+            .ok_or_else(|| "not an i32".to_owned())
     }
     fn write_global(&mut self, global: &Extern, value: i32) -> Outcome<()> {
         let global = global.clone().into_global().ok_or("not a global")?;
@@ -83,22 +112,45 @@ impl World for Instances {
     }
     fn grow_memory(&mut self, memory: &Extern, pages: u32) -> Outcome<u32> {
         let memory = memory.clone().into_memory().ok_or("not a memory")?;
-        memory.grow(&mut self.store, u64::from(pages)).map(|pages| pages as u32).map_err(text)
+        memory
+            .grow(&mut self.store, u64::from(pages))
+            .map(|pages| pages as u32)
+            .map_err(text)
     }
     fn grow_table(&mut self, table: &Extern, elements: u32) -> Outcome<u32> {
         let table = table.clone().into_table().ok_or("not a table")?;
-        table.grow(&mut self.store, u64::from(elements), Ref::Func(Nullable::Null)).map(|size| size as u32).map_err(text)
+        table
+            .grow(
+                &mut self.store,
+                u64::from(elements),
+                Ref::Func(Nullable::Null),
+            )
+            .map(|size| size as u32)
+            .map_err(text)
     }
     fn set_table(&mut self, table: &Extern, index: u32, function: &Extern) -> Outcome<()> {
         let table = table.clone().into_table().ok_or("not a table")?;
         let function = function.clone().into_func().ok_or("not a function")?;
-        table.set(&mut self.store, u64::from(index), Ref::Func(Nullable::Val(function))).map_err(text)
+        table
+            .set(
+                &mut self.store,
+                u64::from(index),
+                Ref::Func(Nullable::Val(function)),
+            )
+            .map_err(text)
     }
     fn call(&mut self, function: &Extern, argument: Option<i32>) -> Outcome<u64> {
         let function = function.clone().into_func().ok_or("not a function")?;
         let arguments: Vec<Val> = argument.into_iter().map(Val::I32).collect();
-        let mut results: Vec<Val> = function.ty(&self.store).results().iter().map(|ty| Val::default_for_ty(*ty)).collect();
-        function.call(&mut self.store, &arguments, &mut results).map_err(text)?;
+        let mut results: Vec<Val> = function
+            .ty(&self.store)
+            .results()
+            .iter()
+            .map(|ty| Val::default_for_ty(*ty))
+            .collect();
+        function
+            .call(&mut self.store, &arguments, &mut results)
+            .map_err(text)?;
         Ok(match results.first() {
             Some(Val::I32(value)) => u64::from(*value as u32),
             Some(Val::I64(value)) => *value as u64,
