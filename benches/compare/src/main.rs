@@ -49,6 +49,9 @@ fn run(words: impl IntoIterator<Item = String>) -> Outcome<bool> {
     if words.first().is_some_and(|word| word == load::CHILD) {
         return load::child(&words[1..]).map(|()| true);
     }
+    if words.first().is_some_and(|word| word == speed::CHILD) {
+        return speed::child(&words[1..]).map(|()| true);
+    }
     let arguments = Arguments::parse(words)?;
     let engines = select(arguments.engines.as_deref())?;
     match arguments.subcommand.as_str() {

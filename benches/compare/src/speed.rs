@@ -2,10 +2,11 @@
 
 use crate::arguments::Arguments;
 use crate::clock::{median, thread_time};
-use crate::engines::{Engine, Program};
+use crate::engines::{self, Engine, Program};
 use crate::report::{Cell, Report};
 use crate::workloads::{self, Workload};
 use crate::{Outcome, emit, guarded};
+use std::process::Command;
 
 /// One engine on one workload.
 enum State {
@@ -67,21 +68,11 @@ pub fn speed(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
 /// Runs every workload with its small size; `false` if a result was wrong or an engine could not run one.
 pub fn check(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool> {
     let workloads = workloads::read(arguments.workloads.as_deref())?;
-    let states = compile(&workloads, engines);
     let (mut right, mut failed) = (0, 0);
     let mut text = String::new();
-    for (workload, states) in workloads.iter().zip(states) {
-        for (engine, state) in engines.iter().zip(states) {
-            let outcome = match state {
-                State::Failed(reason) => Err(reason),
-                State::Running { program, .. } => guarded(|| {
-                    let mut session = program.start(workload)?;
-                    // Twice: a workload must not depend on what an earlier call left behind.
-                    expect(session.run(workload.quick.0)?, workload.quick)?;
-                    expect(session.run(workload.quick.0)?, workload.quick)
-                }),
-            };
-            match outcome {
+    for workload in &workloads {
+        for engine in engines {
+            match attempt(engine.as_ref(), workload) {
                 Ok(()) => right += 1,
                 Err(reason) => {
                     failed += 1;
@@ -99,25 +90,76 @@ pub fn check(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
     Ok(failed == 0)
 }
 
+/// First argument of the child processes that try one workload in one engine.
+pub const CHILD: &str = "--try-one-workload";
+
+/// Compiles everything, after a child process has tried it: some engines end the process on some modules.
 fn compile(workloads: &[Workload], engines: &[Box<dyn Engine>]) -> Vec<Vec<State>> {
-    let one = |workload: &Workload, engine: &dyn Engine| match guarded(|| {
-        engine.compile(&workload.modules)
-    }) {
-        Ok(program) => State::Running {
-            program,
-            milliseconds: Vec::new(),
-        },
-        Err(reason) => State::Failed(reason),
+    let one = |workload: &Workload, engine: &dyn Engine| {
+        let compiled =
+            attempt(engine, workload).and_then(|()| guarded(|| engine.compile(&workload.modules)));
+        match compiled {
+            Ok(program) => State::Running {
+                program,
+                milliseconds: Vec::new(),
+            },
+            Err(reason) => State::Failed(reason),
+        }
     };
-    workloads
-        .iter()
-        .map(|workload| {
-            engines
-                .iter()
-                .map(|engine| one(workload, engine.as_ref()))
-                .collect()
-        })
-        .collect()
+    let row = |workload: &Workload| {
+        let states = engines
+            .iter()
+            .map(|engine| one(workload, engine.as_ref()))
+            .collect();
+        eprint!(".");
+        states
+    };
+    let states = workloads.iter().map(row).collect();
+    eprintln!();
+    states
+}
+
+/// Runs a workload's small size in a child process.
+fn attempt(engine: &dyn Engine, workload: &Workload) -> Outcome<()> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let output = Command::new(program)
+        .args([CHILD, engine.name(), &workload.name])
+        .output()
+        .map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    // A panic's place is on one line and its message on the next.
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"));
+    Err(match (lines.next(), lines.next()) {
+        (Some(_), Some(message)) => format!("panicked: {message}"),
+        _ => format!(
+            "{}{}",
+            text.lines().next().unwrap_or_default(),
+            output.status
+        ),
+    })
+}
+
+/// The child: one workload in one engine, twice, because a workload must not depend on what an earlier call left behind.
+pub fn child(words: &[String]) -> Outcome<()> {
+    let [engine, workload] = words else {
+        return Err("a child needs engine and workload".to_owned());
+    };
+    let engines = engines::all();
+    let engine = engines.iter().find(|candidate| candidate.name() == engine);
+    let engine = engine.ok_or("no such engine")?;
+    let workloads = workloads::read(Some(std::slice::from_ref(workload)))?;
+    let workload = workloads.first().ok_or("no such workload")?;
+    let program = engine.compile(&workload.modules)?;
+    let mut session = program.start(workload)?;
+    for _ in 0..2 {
+        expect(session.run(workload.quick.0)?, workload.quick)?;
+    }
+    Ok(())
 }
 
 const WRONG: &str = "wrong result";

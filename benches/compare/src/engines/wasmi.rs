@@ -5,8 +5,8 @@ use crate::Outcome;
 use crate::link::World;
 use crate::workloads::Workload;
 use wasmi::{
-    CompilationMode, Config, Extern, Global, Instance, Module, Mutability, Nullable, Ref, Store,
-    Val,
+    CompilationMode, Config, Extern, Global, Instance, Linker, Module, Mutability, Nullable, Ref,
+    Store, Val,
 };
 
 pub struct Wasmi;
@@ -81,8 +81,13 @@ impl World for Instances {
         module: usize,
         imports: &[(String, String, Extern)],
     ) -> Outcome<Instance> {
-        let imports: Vec<Extern> = imports.iter().map(|(_, _, item)| item.clone()).collect();
-        Instance::new(&mut self.store, &self.modules[module], &imports).map_err(text)
+        let mut linker = Linker::new(self.store.engine());
+        for (module, name, item) in imports {
+            linker.define(module, name, *item).map_err(text)?;
+        }
+        linker
+            .instantiate_and_start(&mut self.store, &self.modules[module])
+            .map_err(text)
     }
     fn export(&mut self, instance: &Instance, name: &str) -> Option<Extern> {
         instance.get_export(&self.store, name)
