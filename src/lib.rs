@@ -19,14 +19,17 @@ mod trap;
 pub mod cli;
 
 pub use config::{Config, Dispatch, Engine, Limits};
+#[doc(hidden)]
+pub use exec::op_coverage;
+
 pub use error::{Error, ErrorKind, Result};
 pub use module::{
     DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,
     RefType, SymbolFlags, TableType, ValType,
 };
 pub use runtime::{
-    AsContext, AsContextMut, Caller, Extern, Func, Global, Instance, InterruptHandle, IntoFunc,
-    Linker, Memory, Ref, ResourceLimiter, Store, StoreContext, StoreContextMut, StoreLimits, Table,
-    TypedFunc, Val, WasmParams, WasmResults, WasmTy,
+    AsContext, AsContextMut, Caller, Extern, Func, Global, HostResults, Instance, InterruptHandle,
+    IntoFunc, Linker, Memory, Ref, ResourceLimiter, Store, StoreContext, StoreContextMut,
+    StoreLimits, Table, TypedFunc, Val, WasmParams, WasmResults, WasmTy,
 };
 pub use trap::{Backtrace, Frame, Trap, TrapCode};

@@ -1,7 +1,14 @@
 //! The dynamic linking information of a module: the custom section `dylink.0` or the older `dylink`.
 //! All sizes are checked here; nothing else reads these sections. Rules P1 to P11.
+//!
+//! A section that is not the first one of the file is an ordinary custom section (P1). Unknown
+//! subsections are skipped by their length (P2), known ones must be consumed exactly (P3), lists that
+//! come twice are joined, and memory information that comes twice is an error (P5).
+#![forbid(unsafe_code)]
 
-use crate::error::Result;
+use super::reader::{Fault, Reader};
+use crate::config::Limits;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What `dylink.0` (or the legacy `dylink` section) says about a library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +25,10 @@ pub struct DylinkInfo {
     pub table_align: u32,
     /// Libraries it needs, in order; duplicates as written.
     pub needed: Vec<String>,
-    /// Flags of exports (name, flags).
+    /// Flags of exports (name, flags), in order. Linkers write only those of thread-local symbols (P8).
     pub export_info: Vec<(String, SymbolFlags)>,
-    /// Flags of imports (module, field, flags).
+    /// Flags of imports (module, field, flags), in order. The module is `env` for all C symbols, also for
+    /// those that the import section takes from `GOT.mem` or `GOT.func` (P9).
     pub import_info: Vec<(String, String, SymbolFlags)>,
     /// Where the libraries that it needs are searched (`$ORIGIN` not yet replaced).
     pub runtime_path: Vec<String>,
@@ -52,13 +60,303 @@ bitflags::bitflags! {
     }
 }
 
+impl SymbolFlags {
+    /// Whether the symbol is weak: the binding is a field of two bits, not a single one (P7).
+    pub fn is_weak(self) -> bool {
+        (self & (SymbolFlags::WEAK | SymbolFlags::LOCAL)) == SymbolFlags::WEAK
+    }
+}
+
+/// Name of today's section.
+const DYLINK_0: &str = "dylink.0";
+/// Name of the section before 2021, with one fixed record and no subsections (P11).
+const DYLINK: &str = "dylink";
+
+const MEM_INFO: u8 = 1;
+const NEEDED: u8 = 2;
+const EXPORT_INFO: u8 = 3;
+const IMPORT_INFO: u8 = 4;
+const RUNTIME_PATH: u8 = 5;
+
+/// Largest log2 of an alignment, of memory and of table slots. The largest seen in real libraries is 7.
+const MAX_ALIGNMENT: u32 = 16;
+/// Most libraries that one may need, and most search directories.
+const MAX_LIBRARIES: usize = 65_536;
+/// Most symbols with flags, as many as a module may have imports or exports.
+const MAX_SYMBOLS: usize = 1_000_000;
+/// Bytes that 32-bit addresses reach.
+const ADDRESSABLE: u64 = 1 << 32;
+const PAGE: u64 = 1 << 16;
+
+/// Bytes of the header in front of the first section.
+const HEADER: usize = 8;
+
+/// Why there is no information.
+pub(super) enum Problem {
+    /// The file has no readable first section: not this section's fault.
+    Module(Fault),
+    /// The section is malformed.
+    Section(&'static str, Fault),
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Error {
+        Error::new(match problem {
+            Problem::Module(Fault { offset, reason }) => ErrorKind::Malformed { reason, offset },
+            Problem::Section(section, Fault { offset, reason }) => ErrorKind::Section {
+                section,
+                offset,
+                reason,
+            },
+        })
+    }
+}
+
 impl DylinkInfo {
     /// Reads the information without parsing or validating the rest of the module (rule P10).
     /// `Ok(None)` if the module's first section is not a dynamic linking section (rule P1).
+    /// Sizes are held against the default [`Limits`].
     ///
     /// # Errors
     /// The file is not a WebAssembly module or the section is malformed.
-    pub fn read(_bytes: &[u8]) -> Result<Option<DylinkInfo>> {
-        todo!()
+    pub fn read(bytes: &[u8]) -> Result<Option<DylinkInfo>> {
+        if !bytes.starts_with(b"\0asm") {
+            return Err(
+                Problem::Module(Fault::new(0, "the file is not a WebAssembly module")).into(),
+            );
+        }
+        if wasmparser::Parser::is_component(bytes) {
+            return Err(super::proposals::component());
+        }
+        Ok(parse(bytes, &Limits::default())?)
     }
+}
+
+/// Reads the section from a file that begins with a module's header.
+pub(super) fn parse(file: &[u8], limits: &Limits) -> Result<Option<DylinkInfo>, Problem> {
+    let Some((section, reader)) = find(file)? else {
+        return Ok(None);
+    };
+    let mut parsing = Parsing {
+        info: DylinkInfo {
+            legacy: section == DYLINK,
+            ..DylinkInfo::default()
+        },
+        limits,
+        has_sizes: false,
+    };
+    let outcome = if section == DYLINK {
+        parsing.legacy(reader)
+    } else {
+        parsing.subsections(reader)
+    };
+    match outcome {
+        Ok(()) => Ok(Some(parsing.info)),
+        Err(fault) => Err(Problem::Section(section, fault)),
+    }
+}
+
+/// The contents of the first section if it is a dynamic linking section, and its name.
+fn find(file: &[u8]) -> Result<Option<(&'static str, Reader<'_>)>, Problem> {
+    let mut reader = Reader::new(file, HEADER, file.len());
+    if file.len() < HEADER {
+        return Err(Problem::Module(Fault::new(
+            file.len(),
+            "the file ends within the module's header",
+        )));
+    }
+    // A module without sections is valid, and any section but a custom one (0) is not ours.
+    if reader.is_at_end() || !matches!(reader.byte("a section"), Ok(0)) {
+        return Ok(None);
+    }
+    let size = reader
+        .number("the section's size")
+        .map_err(Problem::Module)?;
+    let start = reader.position();
+    // The name is read before the size is judged, so that a section that is cut off can be named.
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let end = start.saturating_add(size);
+    let mut contents = Reader::new(file, start, end);
+    let section = match contents
+        .name("the section's name")
+        .map_err(Problem::Module)?
+    {
+        DYLINK_0 => DYLINK_0,
+        DYLINK => DYLINK,
+        _ => return Ok(None),
+    };
+    if end > file.len() {
+        return Err(Problem::Section(
+            section,
+            Fault::new(
+                start,
+                format!(
+                    "the section has {size} bytes, but only {} are left",
+                    file.len().saturating_sub(start)
+                ),
+            ),
+        ));
+    }
+    Ok(Some((section, contents)))
+}
+
+struct Parsing<'a> {
+    info: DylinkInfo,
+    limits: &'a Limits,
+    /// Whether memory information was seen.
+    has_sizes: bool,
+}
+
+impl Parsing<'_> {
+    /// The contents of `dylink.0`.
+    fn subsections(&mut self, mut reader: Reader<'_>) -> Result<(), Fault> {
+        while !reader.is_at_end() {
+            let start = reader.position();
+            let kind = reader.byte("a subsection")?;
+            let length = reader.number("the subsection's length")?;
+            let what = match kind {
+                MEM_INFO => "the subsection MEM_INFO",
+                NEEDED => "the subsection NEEDED",
+                EXPORT_INFO => "the subsection EXPORT_INFO",
+                IMPORT_INFO => "the subsection IMPORT_INFO",
+                RUNTIME_PATH => "the subsection RUNTIME_PATH",
+                _ => {
+                    reader.part(length, &format!("the subsection {kind}"))?;
+                    continue;
+                }
+            };
+            let mut part = reader.part(length, what)?;
+            match kind {
+                MEM_INFO if self.has_sizes => {
+                    return Err(Fault::new(start, "MEM_INFO occurs twice"));
+                }
+                MEM_INFO => self.sizes(&mut part)?,
+                NEEDED => libraries(&mut part, &mut self.info.needed, "needed library")?,
+                EXPORT_INFO => self.export_info(&mut part)?,
+                IMPORT_INFO => self.import_info(&mut part)?,
+                _ => libraries(&mut part, &mut self.info.runtime_path, "runtime path")?,
+            }
+            part.finish(what)?;
+        }
+        Ok(())
+    }
+
+    /// The contents of the legacy `dylink`.
+    fn legacy(&mut self, mut reader: Reader<'_>) -> Result<(), Fault> {
+        self.sizes(&mut reader)?;
+        libraries(&mut reader, &mut self.info.needed, "needed library")?;
+        reader.finish("the section")
+    }
+
+    /// Sizes and alignments of memory and table slots, checked so that nobody has to do it again.
+    fn sizes(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let memory = self
+            .limits
+            .memory_pages
+            .saturating_mul(PAGE)
+            .min(ADDRESSABLE);
+        let table = self.limits.table_elements.min(ADDRESSABLE - 1);
+        let info = &mut self.info;
+        (info.memory_size, info.memory_align) = extent(reader, "memory", "bytes", memory)?;
+        (info.table_size, info.table_align) = extent(reader, "table", "elements", table)?;
+        self.has_sizes = true;
+        Ok(())
+    }
+
+    fn export_info(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let start = reader.position();
+        // A name's length and the flags take a byte each.
+        let count = reader.count("the number of exports", 2)?;
+        for _ in 0..count {
+            let name = reader.name("an export's name")?.to_owned();
+            let flags = flags(reader)?;
+            let exports = &mut self.info.export_info;
+            push(exports, (name, flags), MAX_SYMBOLS, "export flags", start)?;
+        }
+        Ok(())
+    }
+
+    fn import_info(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let start = reader.position();
+        let count = reader.count("the number of imports", 3)?;
+        for _ in 0..count {
+            let module = reader.name("an import's module")?.to_owned();
+            let name = reader.name("an import's name")?.to_owned();
+            let import = (module, name, flags(reader)?);
+            let imports = &mut self.info.import_info;
+            push(imports, import, MAX_SYMBOLS, "import flags", start)?;
+        }
+        Ok(())
+    }
+}
+
+fn flags(reader: &mut Reader<'_>) -> Result<SymbolFlags, Fault> {
+    Ok(SymbolFlags::from_bits_retain(
+        reader.number("symbol flags")?,
+    ))
+}
+
+/// A size and the log2 of its alignment, which must fit within `limit` wherever it is placed.
+fn extent(
+    reader: &mut Reader<'_>,
+    what: &str,
+    unit: &str,
+    limit: u64,
+) -> Result<(u32, u32), Fault> {
+    let start = reader.position();
+    let size = reader.number(&format!("the {what} size"))?;
+    let align_start = reader.position();
+    let align = reader.number(&format!("the {what} alignment"))?;
+    if align > MAX_ALIGNMENT {
+        return Err(Fault::new(
+            align_start,
+            format!("the {what} alignment is 2^{align}, the largest allowed is 2^{MAX_ALIGNMENT}"),
+        ));
+    }
+    let padding = (1_u64 << align) - 1;
+    let needed = u64::from(size) + padding;
+    if needed > limit {
+        return Err(Fault::new(
+            start,
+            format!(
+                "{size} {unit} of {what} aligned to 2^{align} take up to {needed}, the limit is {limit}"
+            ),
+        ));
+    }
+    Ok((size, align))
+}
+
+/// A list of names, appended to `list`.
+fn libraries(reader: &mut Reader<'_>, list: &mut Vec<String>, what: &str) -> Result<(), Fault> {
+    let start = reader.position();
+    let count = reader.count(&format!("the number of entries ({what})"), 1)?;
+    for _ in 0..count {
+        let name = reader.name(what)?.to_owned();
+        push(list, name, MAX_LIBRARIES, what, start)?;
+    }
+    Ok(())
+}
+
+/// Appends within a limit and without aborting when memory is used up.
+fn push<T>(
+    list: &mut Vec<T>,
+    item: T,
+    limit: usize,
+    what: &str,
+    offset: usize,
+) -> Result<(), Fault> {
+    if list.len() >= limit {
+        return Err(Fault::new(
+            offset,
+            format!("more than {limit} entries ({what})"),
+        ));
+    }
+    if list.try_reserve(1).is_err() {
+        return Err(Fault::new(
+            offset,
+            format!("no memory for more than {} entries ({what})", list.len()),
+        ));
+    }
+    list.push(item);
+    Ok(())
 }

@@ -1,11 +1,25 @@
 //! Globals: cells shared by reference between instances.
 
+use super::group::{Group, Records};
+use super::records::GlobalRec;
 use super::store::{AsContext, AsContextMut};
 use super::value::Val;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::module::GlobalType;
 
 /// A global of a store.
+///
+/// ```
+/// use dynlink::{Engine, Global, GlobalType, Store, Val, ValType};
+///
+/// let mut store = Store::new(&Engine::default(), ());
+/// let ty = GlobalType { value: ValType::I32, mutable: true };
+/// let global = Global::new(&mut store, ty, Val::I32(-1))?;
+/// global.set(&mut store, Val::I32(7))?;
+/// assert_eq!(global.get(&mut store).i32(), Some(7));
+/// assert!(global.set(&mut store, Val::I64(7)).is_err());
+/// # Ok::<(), dynlink::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Global {
     pub(crate) store: u32,
@@ -18,22 +32,62 @@ impl Global {
     ///
     /// # Errors
     /// The value has another type.
-    pub fn new(_store: impl AsContextMut, _ty: GlobalType, _value: Val) -> Result<Global> {
-        todo!()
+    pub fn new(mut store: impl AsContextMut, ty: GlobalType, value: Val) -> Result<Global> {
+        let core = &mut store.as_context_mut().0.core;
+        let record = GlobalRec {
+            value: value.slot_for(ty.value, core)?,
+            ty,
+            group: core.next_group(),
+            place: 0,
+        };
+        let handle = record.handle(core.id);
+        core.add_group(Group {
+            globals: Records::new(vec![record]),
+            ..Group::empty()
+        });
+        Ok(handle)
     }
+
     /// The type.
-    pub fn ty(&self, _store: impl AsContext) -> GlobalType {
-        todo!()
+    pub fn ty(&self, store: impl AsContext) -> GlobalType {
+        let global = store.as_context().0.core.global(*self);
+        // SAFETY: the record is live while the store is borrowed.
+        unsafe { (*global).ty }
     }
+
     /// The value.
-    pub fn get(&self, _store: impl AsContextMut) -> Val {
-        todo!()
+    pub fn get(&self, mut store: impl AsContextMut) -> Val {
+        let core = &store.as_context_mut().0.core;
+        let global = core.global(*self);
+        // SAFETY: the record is live, and its slot is a value of its type.
+        unsafe { Val::from_slot((*global).value, (*global).ty.value, core.id) }
     }
+
     /// Sets the value.
     ///
     /// # Errors
     /// The global is immutable or the value has another type.
-    pub fn set(&self, _store: impl AsContextMut, _value: Val) -> Result<()> {
-        todo!()
+    pub fn set(&self, mut store: impl AsContextMut, value: Val) -> Result<()> {
+        let core = &store.as_context_mut().0.core;
+        let global = core.find_global(*self)?;
+        // SAFETY: the record is live, and no reference to it exists; the value was checked against its type.
+        unsafe {
+            if !(*global).ty.mutable {
+                return Err(Error::usage("an immutable global cannot be set"));
+            }
+            (*global).value = value.slot_for((*global).ty.value, core)?;
+        }
+        Ok(())
+    }
+}
+
+impl GlobalRec {
+    /// The handle of this record in the store with this number.
+    pub fn handle(&self, store: u32) -> Global {
+        Global {
+            store,
+            group: self.group,
+            place: self.place,
+        }
     }
 }

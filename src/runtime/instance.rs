@@ -1,13 +1,15 @@
-//! Instances: creation with all checks before any effect, and their exports.
+//! Instances: the handle and the exports behind it.
 
 use super::func::Func;
-use super::func::{TypedFunc, WasmParams, WasmResults};
 use super::global::Global;
+use super::instantiate::instantiate;
 use super::memory::Memory;
+use super::records::InstanceRec;
 use super::store::{AsContext, AsContextMut};
 use super::table::Table;
-use crate::error::Result;
-use crate::module::{ExternType, Module};
+use super::typed::{TypedFunc, WasmParams, WasmResults};
+use crate::error::{Error, Result};
+use crate::module::{ExportItem, ExternType, Module};
 
 /// An instance of a module in a store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,42 +31,42 @@ pub enum Extern {
     Memory(Memory),
 }
 
+macro_rules! externs {
+    ($($kind:ident, $into:ident, $doc:literal;)*) => {
+        impl Extern { $(
+            #[doc = $doc]
+            pub fn $into(self) -> Option<$kind> {
+                match self {
+                    Extern::$kind(item) => Some(item),
+                    _ => None,
+                }
+            }
+        )* }
+        $(
+            impl From<$kind> for Extern {
+                fn from(item: $kind) -> Extern {
+                    Extern::$kind(item)
+                }
+            }
+        )*
+    };
+}
+externs! {
+    Func, into_func, "The function, if it is one.";
+    Global, into_global, "The global, if it is one.";
+    Table, into_table, "The table, if it is one.";
+    Memory, into_memory, "The memory, if it is one.";
+}
+
 impl Extern {
-    /// The function, if it is one.
-    pub fn into_func(self) -> Option<Func> {
-        if let Extern::Func(f) = self {
-            Some(f)
-        } else {
-            None
-        }
-    }
-    /// The global, if it is one.
-    pub fn into_global(self) -> Option<Global> {
-        if let Extern::Global(g) = self {
-            Some(g)
-        } else {
-            None
-        }
-    }
-    /// The table, if it is one.
-    pub fn into_table(self) -> Option<Table> {
-        if let Extern::Table(t) = self {
-            Some(t)
-        } else {
-            None
-        }
-    }
-    /// The memory, if it is one.
-    pub fn into_memory(self) -> Option<Memory> {
-        if let Extern::Memory(m) = self {
-            Some(m)
-        } else {
-            None
-        }
-    }
     /// Its type (memories and tables with their present size as minimum).
-    pub fn ty(&self, _store: impl AsContext) -> ExternType {
-        todo!()
+    pub fn ty(&self, store: impl AsContext) -> ExternType {
+        match self {
+            Extern::Func(func) => ExternType::Func(func.ty(store)),
+            Extern::Global(global) => ExternType::Global(global.ty(store)),
+            Extern::Table(table) => ExternType::Table(table.ty(store)),
+            Extern::Memory(memory) => ExternType::Memory(memory.ty(store)),
+        }
     }
 }
 
@@ -75,49 +77,100 @@ impl Instance {
     /// An import of a wrong type, a limit, a segment out of bounds, or a trap in the start function. As the specification says,
     /// segments that were copied before a later one failed stay copied.
     pub fn new(
-        _store: impl AsContextMut,
-        _module: &Module,
-        _imports: &[Extern],
+        mut store: impl AsContextMut,
+        module: &Module,
+        imports: &[Extern],
     ) -> Result<Instance> {
-        todo!()
+        let (core, pointer) = store.as_context_mut().0.pointers();
+        // SAFETY: both pointers come from the exclusive borrow of the store, which lasts for the call.
+        unsafe { instantiate(core, pointer, module, imports) }
     }
+
     /// The module.
-    pub fn module(&self, _store: impl AsContext) -> Module {
-        todo!()
+    pub fn module(&self, store: impl AsContext) -> Module {
+        let instance = store.as_context().0.core.instance(*self);
+        // SAFETY: the record is live while the store is borrowed.
+        unsafe { (&(*instance).module).clone() }
     }
+
     /// An export by name. O(1).
-    pub fn get_export(&self, _store: impl AsContextMut, _name: &str) -> Option<Extern> {
-        todo!()
+    pub fn get_export(&self, mut store: impl AsContextMut, name: &str) -> Option<Extern> {
+        let instance = store.as_context_mut().0.core.instance(*self);
+        // SAFETY: the record is live while the store is borrowed, and export indices are valid.
+        unsafe {
+            let module = &(&(*instance).module).0;
+            let export = module.exports.get(*module.export_index.get(name)?)?;
+            Some(item(instance, self.store, export.item))
+        }
     }
+
     /// All exports in order.
-    pub fn exports(&self, _store: impl AsContextMut) -> Vec<(String, Extern)> {
-        todo!()
+    pub fn exports(&self, mut store: impl AsContextMut) -> Vec<(String, Extern)> {
+        let instance = store.as_context_mut().0.core.instance(*self);
+        // SAFETY: the record is live while the store is borrowed, and export indices are valid.
+        unsafe {
+            let exports = (&(*instance).module).0.exports.iter();
+            exports
+                .map(|export| {
+                    (
+                        export.name.to_string(),
+                        item(instance, self.store, export.item),
+                    )
+                })
+                .collect()
+        }
     }
+
     /// An exported function.
     pub fn get_func(&self, store: impl AsContextMut, name: &str) -> Option<Func> {
         self.get_export(store, name)?.into_func()
     }
+
     /// An exported function with its types checked.
     ///
     /// # Errors
     /// No such function, or another type.
     pub fn get_typed_func<P: WasmParams, R: WasmResults>(
         &self,
-        _store: impl AsContextMut,
-        _name: &str,
+        mut store: impl AsContextMut,
+        name: &str,
     ) -> Result<TypedFunc<P, R>> {
-        todo!()
+        let mut store = store.as_context_mut();
+        let func = self
+            .get_func(&mut store, name)
+            .ok_or_else(|| Error::usage(format!("the instance exports no function `{name}`")))?;
+        func.typed(&store)
+            .map_err(|error| error.context(format!("export `{name}`")))
     }
+
     /// An exported memory.
     pub fn get_memory(&self, store: impl AsContextMut, name: &str) -> Option<Memory> {
         self.get_export(store, name)?.into_memory()
     }
+
     /// An exported table.
     pub fn get_table(&self, store: impl AsContextMut, name: &str) -> Option<Table> {
         self.get_export(store, name)?.into_table()
     }
+
     /// An exported global.
     pub fn get_global(&self, store: impl AsContextMut, name: &str) -> Option<Global> {
         self.get_export(store, name)?.into_global()
+    }
+}
+
+/// The handle of something in an instance's index spaces.
+///
+/// # Safety
+/// `instance` is a live record of the store with this number, and the index is valid for its module.
+unsafe fn item(instance: *const InstanceRec, store: u32, item: ExportItem) -> Extern {
+    // SAFETY: by the contract; index spaces hold live records.
+    unsafe {
+        match item {
+            ExportItem::Func(i) => (*(&(*instance).funcs)[i as usize]).handle(store).into(),
+            ExportItem::Table(i) => (*(&(*instance).tables)[i as usize]).handle(store).into(),
+            ExportItem::Memory(i) => (*(&(*instance).memories)[i as usize]).handle(store).into(),
+            ExportItem::Global(i) => (*(&(*instance).globals)[i as usize]).handle(store).into(),
+        }
     }
 }

@@ -1,12 +1,46 @@
 //! What may stop a guest from growing or running on.
 
-use crate::error::Result;
+use super::store::{StoreCore, StoreInner};
+use crate::error::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Asked before memories and tables are created or grow.
+///
+/// ```
+/// use dynlink::{Engine, Memory, MemoryType, ResourceLimiter, Result, Store};
+///
+/// /// Allows one mebibyte in all.
+/// struct Budget {
+///     left: usize,
+/// }
+///
+/// impl ResourceLimiter for Budget {
+///     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+///         match self.left.checked_sub(desired - current) {
+///             Some(left) => {
+///                 self.left = left;
+///                 Ok(true)
+///             }
+///             None => Ok(false),
+///         }
+///     }
+///     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+///         Ok(desired <= 1000)
+///     }
+/// }
+///
+/// let mut store = Store::new(&Engine::default(), Budget { left: 1 << 20 });
+/// store.limiter(|budget| budget);
+/// let ty = MemoryType { minimum: 10, maximum: None };
+/// let memory = Memory::new(&mut store, ty)?;
+/// assert!(memory.grow(&mut store, 7).is_err());
+/// assert_eq!(memory.grow(&mut store, 6)?, 10);
+/// # Ok::<(), dynlink::Error>(())
+/// ```
 pub trait ResourceLimiter: Send {
-    /// Whether a memory may grow from `current` to `desired` bytes.
+    /// Whether a memory may grow from `current` to `desired` bytes. `maximum` is the declared one.
     ///
     /// # Errors
     /// Ends the guest instead of only refusing.
@@ -16,7 +50,7 @@ pub trait ResourceLimiter: Send {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool>;
-    /// Whether a table may grow from `current` to `desired` elements.
+    /// Whether a table may grow from `current` to `desired` elements. `maximum` is the declared one.
     ///
     /// # Errors
     /// Ends the guest instead of only refusing.
@@ -31,9 +65,9 @@ pub trait ResourceLimiter: Send {
 /// A limiter with fixed bounds.
 #[derive(Clone, Debug, Default)]
 pub struct StoreLimits {
-    /// Most bytes of one memory.
+    /// Most bytes of one memory. `None`: no bound.
     pub memory_bytes: Option<usize>,
-    /// Most elements of one table.
+    /// Most elements of one table. `None`: no bound.
     pub table_elements: Option<usize>,
 }
 
@@ -53,6 +87,77 @@ pub struct InterruptHandle(pub(crate) Arc<AtomicBool>);
 impl InterruptHandle {
     /// The guest traps with `Interrupted` at its next check.
     pub fn interrupt(&self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// What is about to grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Growing {
+    Memory,
+    Table,
+}
+
+/// A question to the limiter, in bytes for memories and elements for tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    pub what: Growing,
+    pub current: usize,
+    pub desired: usize,
+    pub maximum: Option<usize>,
+}
+
+/// The embedder's limiter without the store's type parameter: gets the `*mut StoreInner<T>` of its store.
+pub(crate) type Limiter = Box<dyn FnMut(*mut (), Growth) -> Result<bool> + Send + Sync>;
+
+/// Hides the type parameter of a limiter.
+pub(crate) fn erase<T: 'static>(
+    mut limiter: impl FnMut(&mut T) -> &mut (dyn ResourceLimiter) + Send + Sync + 'static,
+) -> Limiter {
+    Box::new(move |store, growth| {
+        // SAFETY: `allows` passes the store that this limiter was set on, so `T` is right, and only the
+        // field `data` is borrowed: the limiter itself lies in `core`.
+        let data = unsafe { &mut (*store.cast::<StoreInner<T>>()).data };
+        let Growth {
+            what,
+            current,
+            desired,
+            maximum,
+        } = growth;
+        let limiter = limiter(data);
+        match what {
+            Growing::Memory => limiter.memory_growing(current, desired, maximum),
+            Growing::Table => limiter.table_growing(current, desired, maximum),
+        }
+    })
+}
+
+/// Whether the limiter of the store, if there is one, allows this growth. A panic of the limiter
+/// becomes an error, because handlers that call this cannot unwind.
+///
+/// # Errors
+/// The limiter wants the guest to end.
+///
+/// # Safety
+/// `core` is a live store's and `store` is the `*mut StoreInner<T>` around it; no references to
+/// `core.limiter` or the embedder's data exist.
+pub(crate) unsafe fn allows(core: *mut StoreCore, store: *mut (), growth: Growth) -> Result<bool> {
+    // SAFETY: the caller vouches for `core`; the limiter has access to the embedder's data only, so
+    // nothing else reaches this field meanwhile.
+    let Some(limiter) = (unsafe { (*core).limiter.as_mut() }) else {
+        return Ok(true);
+    };
+    catch_unwind(AssertUnwindSafe(|| limiter(store, growth)))
+        .unwrap_or_else(|payload| Err(panicked("resource limiter", &*payload)))
+}
+
+/// The error for a panic of the embedder's code that must not unwind into guest frames.
+#[cold]
+pub(crate) fn panicked(what: &str, payload: &(dyn std::any::Any + Send)) -> Error {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Error::msg(format!("{what} panicked: {message}"))
 }

@@ -1,10 +1,40 @@
 //! Linear memories: the only owner of their bytes.
+//!
+//! A memory's bytes move only when it grows beyond its capacity, so whoever keeps `base` and `len`
+//! elsewhere (the registers of running code) loads them again after everything that may grow it.
+//! Bytes between `len` and `capacity` are always zero.
 
-use super::store::{AsContext, AsContextMut};
-use crate::error::Result;
+use super::group::{Group, Records};
+use super::limits::{Growing, Growth, allows};
+use super::records::{InstanceRec, MemoryRec};
+use super::store::{AsContext, AsContextMut, StoreCore};
+use crate::error::{Error, ErrorKind, Result};
 use crate::module::MemoryType;
+use crate::trap::TrapCode;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 64 << 10;
+
+/// Most pages that a memory with 32-bit addresses can have.
+const MOST_PAGES: u64 = 1 << 16;
 
 /// A memory of a store.
+///
+/// ```
+/// use dynlink::{Engine, Memory, MemoryType, Store};
+///
+/// let mut store = Store::new(&Engine::default(), ());
+/// let memory = Memory::new(&mut store, MemoryType { minimum: 1, maximum: Some(2) })?;
+/// memory.write(&mut store, 65_532, b"last")?;
+/// assert!(memory.write(&mut store, 65_533, b"last").is_err());
+///
+/// assert_eq!(memory.grow(&mut store, 1)?, 1);
+/// assert!(memory.grow(&mut store, 1).is_err());
+/// assert_eq!(&memory.data(&store)[65_532..65_537], b"last\0");
+/// # Ok::<(), dynlink::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Memory {
     pub(crate) store: u32,
@@ -17,55 +47,393 @@ impl Memory {
     ///
     /// # Errors
     /// A limit, or the system has no memory.
-    pub fn new(_store: impl AsContextMut, _ty: MemoryType) -> Result<Memory> {
-        todo!()
+    pub fn new(mut store: impl AsContextMut, ty: MemoryType) -> Result<Memory> {
+        let inner = store.as_context_mut().0;
+        let (core, pointer) = inner.pointers();
+        // SAFETY: both pointers come from the exclusive borrow of the store.
+        let mut record = unsafe { create(core, pointer, &ty)? };
+        record.group = inner.core.next_group();
+        let handle = record.handle(inner.core.id);
+        inner.core.add_group(Group {
+            memories: Records::new(vec![record]),
+            ..Group::empty()
+        });
+        Ok(handle)
     }
+
     /// The type, with the present size as minimum.
-    pub fn ty(&self, _store: impl AsContext) -> MemoryType {
-        todo!()
+    pub fn ty(&self, store: impl AsContext) -> MemoryType {
+        let memory = store.as_context().0.core.memory(*self);
+        // SAFETY: the record is live while the store is borrowed.
+        unsafe { type_of(memory) }
     }
+
     /// The bytes.
-    pub fn data<'a>(&self, _store: &'a impl AsContext) -> &'a [u8] {
-        todo!()
+    pub fn data<'a>(&self, store: &'a impl AsContext) -> &'a [u8] {
+        let memory = store.as_context().0.core.memory(*self);
+        // SAFETY: `base` is valid for `len` bytes, and nothing writes to or frees them while the store is borrowed.
+        unsafe { std::slice::from_raw_parts((*memory).base, (*memory).len) }
     }
+
     /// The bytes.
-    pub fn data_mut<'a>(&self, _store: &'a mut impl AsContextMut) -> &'a mut [u8] {
-        todo!()
+    pub fn data_mut<'a>(&self, store: &'a mut impl AsContextMut) -> &'a mut [u8] {
+        self.data_and_store_mut(store).0
     }
+
     /// The bytes and the embedder's data together.
     pub fn data_and_store_mut<'a, C: AsContextMut>(
         &self,
-        _store: &'a mut C,
+        store: &'a mut C,
     ) -> (&'a mut [u8], &'a mut C::Data) {
-        todo!()
+        let inner = store.as_context_mut().0;
+        let memory = inner.core.memory(*self);
+        let data = &raw mut inner.data;
+        // SAFETY: `base` is valid for `len` bytes, which lie outside of the store and its data; the exclusive
+        // borrow of the store, which lasts as long as both references, keeps everybody else away from both.
+        unsafe {
+            let bytes = std::slice::from_raw_parts_mut((*memory).base, (*memory).len);
+            (bytes, &mut *data)
+        }
     }
+
     /// Size in bytes.
-    pub fn data_size(&self, _store: impl AsContext) -> usize {
-        todo!()
+    pub fn data_size(&self, store: impl AsContext) -> usize {
+        let memory = store.as_context().0.core.memory(*self);
+        // SAFETY: the record is live while the store is borrowed.
+        unsafe { (*memory).len }
     }
+
     /// Size in pages of 64 KiB.
-    pub fn size(&self, _store: impl AsContext) -> u64 {
-        todo!()
+    pub fn size(&self, store: impl AsContext) -> u64 {
+        self.ty(store).minimum
     }
-    /// Grows by `pages`; gives the size before.
+
+    /// Grows by `pages`; gives the size before, in pages.
     ///
     /// # Errors
     /// The maximum, a limit, or the system has no memory; nothing changed.
-    pub fn grow(&self, _store: impl AsContextMut, _pages: u64) -> Result<u64> {
-        todo!()
+    pub fn grow(&self, mut store: impl AsContextMut, pages: u64) -> Result<u64> {
+        let inner = store.as_context_mut().0;
+        let memory = inner.core.find_memory(*self)?;
+        let (core, pointer) = inner.pointers();
+        // SAFETY: the record is live, and the pointers come from the exclusive borrow of the store.
+        unsafe {
+            memory_grow(core, pointer, memory, pages)?.ok_or_else(|| {
+                let needed = type_of(memory).minimum.saturating_add(pages);
+                limit("pages of a memory", needed, (*memory).maximum)
+            })
+        }
     }
+
     /// Copies bytes out.
     ///
     /// # Errors
     /// Out of bounds.
-    pub fn read(&self, _store: impl AsContext, _offset: usize, _buffer: &mut [u8]) -> Result<()> {
-        todo!()
+    pub fn read(&self, store: impl AsContext, offset: usize, buffer: &mut [u8]) -> Result<()> {
+        let store = store.as_context();
+        let data = self.data(&store);
+        let bytes = range(offset, buffer.len())
+            .and_then(|range| data.get(range))
+            .ok_or_else(|| out_of_bounds("read", offset, buffer.len(), data.len()))?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
     }
+
     /// Copies bytes in.
     ///
     /// # Errors
     /// Out of bounds.
-    pub fn write(&self, _store: impl AsContextMut, _offset: usize, _buffer: &[u8]) -> Result<()> {
-        todo!()
+    pub fn write(&self, mut store: impl AsContextMut, offset: usize, buffer: &[u8]) -> Result<()> {
+        let mut store = store.as_context_mut();
+        let data = self.data_mut(&mut store);
+        let size = data.len();
+        range(offset, buffer.len())
+            .and_then(|range| data.get_mut(range))
+            .ok_or_else(|| out_of_bounds("write", offset, buffer.len(), size))?
+            .copy_from_slice(buffer);
+        Ok(())
     }
+}
+
+fn range(offset: usize, len: usize) -> Option<std::ops::Range<usize>> {
+    Some(offset..offset.checked_add(len)?)
+}
+
+#[cold]
+fn out_of_bounds(what: &str, offset: usize, len: usize, size: usize) -> Error {
+    Error::usage(format!(
+        "{what} of {len} bytes at {offset:#x} is out of bounds of a memory of {size:#x} bytes"
+    ))
+}
+
+/// An error for a limit.
+#[cold]
+pub(crate) fn limit(what: &str, needed: u64, allowed: u64) -> Error {
+    Error::new(ErrorKind::Limit {
+        what: what.to_string(),
+        needed,
+        allowed,
+    })
+}
+
+impl MemoryRec {
+    /// The handle of this record in the store with this number.
+    pub fn handle(&self, store: u32) -> Memory {
+        Memory {
+            store,
+            group: self.group,
+            place: self.place,
+        }
+    }
+}
+
+impl Drop for MemoryRec {
+    fn drop(&mut self) {
+        // SAFETY: `base` was allocated with `capacity` bytes and is freed nowhere else.
+        unsafe { free(self.base, self.capacity) }
+    }
+}
+
+/// The layout of this many bytes. The alignment is one that the allocator gives anyway: a larger one
+/// would make it clear the bytes by hand instead of taking untouched pages from the system.
+fn layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes, 16).ok()
+}
+
+/// Zeroed bytes; `None` if the system has no memory.
+fn allocate(bytes: usize) -> Option<*mut u8> {
+    let layout = layout(bytes)?;
+    if bytes == 0 {
+        return Some(NonNull::<u128>::dangling().as_ptr().cast());
+    }
+    // SAFETY: the layout is not empty.
+    let base = unsafe { alloc_zeroed(layout) };
+    (!base.is_null()).then_some(base)
+}
+
+/// Frees what [`allocate`] gave.
+///
+/// # Safety
+/// `base` came from `allocate(bytes)` and is not used again.
+unsafe fn free(base: *mut u8, bytes: usize) {
+    if let (Some(layout), true) = (layout(bytes), bytes > 0) {
+        // SAFETY: allocated with the same layout by the contract.
+        unsafe { dealloc(base, layout) };
+    }
+}
+
+/// Bytes of this many pages, if the host can address them.
+fn bytes_of(pages: u64) -> Option<usize> {
+    usize::try_from(pages).ok()?.checked_mul(PAGE)
+}
+
+/// A record for a new memory of its minimum size; its group and place are still to be set.
+///
+/// # Errors
+/// A limit, or the system has no memory.
+///
+/// # Safety
+/// `core` is live and `store` is the `*mut StoreInner<T>` around it, both exclusively the caller's.
+pub(crate) unsafe fn create(
+    core: *mut StoreCore,
+    store: *mut (),
+    ty: &MemoryType,
+) -> Result<MemoryRec> {
+    // SAFETY: `core` is live; the reference ends with the statement.
+    let most = unsafe { (&(*core).engine).config().limits.memory_pages }.min(MOST_PAGES);
+    let refused = || limit("pages of a memory", ty.minimum, most);
+    if ty.minimum > most {
+        return Err(refused());
+    }
+    let len = bytes_of(ty.minimum).ok_or_else(refused)?;
+    let growth = Growth {
+        what: Growing::Memory,
+        current: 0,
+        desired: len,
+        maximum: ty.maximum.and_then(bytes_of),
+    };
+    // SAFETY: both pointers are right by the contract.
+    if !unsafe { allows(core, store, growth)? } {
+        return Err(limit(
+            "the resource limiter refused bytes of a new memory",
+            len as u64,
+            0,
+        ));
+    }
+    let base = allocate(len).ok_or_else(|| {
+        limit(
+            "memory of the system for a linear memory, in bytes",
+            len as u64,
+            0,
+        )
+    })?;
+    Ok(MemoryRec {
+        base,
+        len,
+        capacity: len,
+        maximum: ty.maximum.map_or(most, |declared| declared.min(most)),
+        declared_maximum: ty.maximum,
+        group: 0,
+        place: 0,
+    })
+}
+
+/// The type, with the present size as minimum.
+///
+/// # Safety
+/// `memory` is live.
+pub(crate) unsafe fn type_of(memory: *const MemoryRec) -> MemoryType {
+    // SAFETY: by the contract.
+    let (len, maximum) = unsafe { ((*memory).len, (*memory).declared_maximum) };
+    MemoryType {
+        minimum: (len / PAGE) as u64,
+        maximum,
+    }
+}
+
+/// `memory.grow`: the size before in pages, or `None` if it was refused and nothing changed.
+///
+/// # Errors
+/// The resource limiter wants the guest to end.
+///
+/// # Safety
+/// `memory` is a live record of `core`, `store` is the `*mut StoreInner<T>` around `core`, and no references to
+/// any of them or to the memory's bytes exist.
+pub(crate) unsafe fn memory_grow(
+    core: *mut StoreCore,
+    store: *mut (),
+    memory: *mut MemoryRec,
+    pages: u64,
+) -> Result<Option<u64>> {
+    // SAFETY: `memory` is live.
+    let (old, most) = unsafe { (type_of(memory), (*memory).maximum) };
+    let Some(new) = old.minimum.checked_add(pages).filter(|new| *new <= most) else {
+        return Ok(None);
+    };
+    if pages == 0 {
+        return Ok(Some(old.minimum));
+    }
+    let Some(desired) = bytes_of(new) else {
+        return Ok(None);
+    };
+    // SAFETY: the pointers are right by the contract. `base` is valid for `len` bytes and was allocated with
+    // `capacity` bytes, the new one is larger, and the record is set before anything else can see it.
+    unsafe {
+        let growth = Growth {
+            what: Growing::Memory,
+            current: (*memory).len,
+            desired,
+            maximum: old.maximum.and_then(bytes_of),
+        };
+        if !allows(core, store, growth)? {
+            return Ok(None);
+        }
+        if desired > (*memory).capacity {
+            // Doubling makes the cost of copying a constant per byte however small the steps of the guest are.
+            let doubled = (*memory).capacity.saturating_mul(2);
+            let wanted = doubled.min(bytes_of(most).unwrap_or(desired)).max(desired);
+            let larger = allocate(wanted)
+                .map(|base| (base, wanted))
+                .or_else(|| allocate(desired).map(|base| (base, desired)));
+            let Some((base, capacity)) = larger else {
+                return Ok(None);
+            };
+            std::ptr::copy_nonoverlapping((*memory).base, base, (*memory).len);
+            free((*memory).base, (*memory).capacity);
+            (*memory).base = base;
+            (*memory).capacity = capacity;
+        }
+        (*memory).len = desired;
+    }
+    Ok(Some(old.minimum))
+}
+
+/// Checks that `offset..offset + len` is within `size` and gives both as host sizes.
+fn within(offset: u64, len: u64, size: usize) -> Option<(usize, usize)> {
+    let end = offset.checked_add(len)?;
+    (end <= size as u64).then_some((offset as usize, len as usize))
+}
+
+/// `memory.fill`.
+///
+/// # Errors
+/// Out of bounds; nothing was written.
+///
+/// # Safety
+/// `memory` is live and no references to its bytes exist.
+pub(crate) unsafe fn memory_fill(
+    memory: *mut MemoryRec,
+    dst: u64,
+    value: u8,
+    len: u64,
+) -> Result<(), TrapCode> {
+    // SAFETY: `base` is valid for `len` bytes, and the range was checked against it.
+    unsafe {
+        let (dst, len) = within(dst, len, (*memory).len).ok_or(TrapCode::MemoryOutOfBounds)?;
+        (*memory).base.add(dst).write_bytes(value, len);
+    }
+    Ok(())
+}
+
+/// `memory.copy`, also between two memories.
+///
+/// # Errors
+/// Out of bounds; nothing was written.
+///
+/// # Safety
+/// Both memories are live and no references to their bytes exist.
+pub(crate) unsafe fn memory_copy(
+    dst_memory: *mut MemoryRec,
+    dst: u64,
+    src_memory: *const MemoryRec,
+    src: u64,
+    len: u64,
+) -> Result<(), TrapCode> {
+    // SAFETY: each `base` is valid for its `len` bytes, and both ranges were checked; they may overlap.
+    unsafe {
+        let out = TrapCode::MemoryOutOfBounds;
+        let (src, _) = within(src, len, (*src_memory).len).ok_or(out)?;
+        let (dst, len) = within(dst, len, (*dst_memory).len).ok_or(out)?;
+        let (src, dst) = ((*src_memory).base.add(src), (*dst_memory).base.add(dst));
+        std::ptr::copy(src, dst, len);
+    }
+    Ok(())
+}
+
+/// `memory.init`: copies from data segment `segment` of the instance.
+///
+/// # Errors
+/// Out of bounds of the segment or the memory; nothing was written.
+///
+/// # Safety
+/// Instance and memory are live, `segment` exists (validation), no references to the memory's bytes exist.
+pub(crate) unsafe fn memory_init(
+    instance: *const InstanceRec,
+    segment: u32,
+    memory: *mut MemoryRec,
+    dst: u64,
+    src: u64,
+    len: u64,
+) -> Result<(), TrapCode> {
+    let out = TrapCode::MemoryOutOfBounds;
+    // SAFETY: the records are live; the segment lies in the module's bytes, which are no memory's; the destination
+    // was checked against `len`, for which `base` is valid.
+    unsafe {
+        let range = (&(*instance).data)[segment as usize].clone();
+        let bytes = (&(*instance).module).0.bytes.get(range).unwrap_or(&[]);
+        let (src, _) = within(src, len, bytes.len()).ok_or(out)?;
+        let (dst, len) = within(dst, len, (*memory).len).ok_or(out)?;
+        let src = bytes[src..src + len].as_ptr();
+        std::ptr::copy_nonoverlapping(src, (*memory).base.add(dst), len);
+    }
+    Ok(())
+}
+
+/// `data.drop`.
+///
+/// # Safety
+/// The instance is live and `segment` exists (validation).
+pub(crate) unsafe fn data_drop(instance: *mut InstanceRec, segment: u32) {
+    // SAFETY: by the contract; the reference ends with the statement.
+    unsafe { (&mut (*instance).data)[segment as usize] = 0..0 };
 }

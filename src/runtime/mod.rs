@@ -1,23 +1,38 @@
 //! Objects that exist while a program runs: stores, instances, functions, memories, tables, globals.
 //! `runtime` never names `exec`; calls enter through a hook that `exec` installs in the store.
+//!
+//! Map: [`records`] is what translated code points at, [`group`] who owns it, [`store`] who owns the
+//! groups. [`func`], [`memory`], [`table`], [`global`] and [`instance`] are the handles of the API,
+//! with the operations on the record behind each; [`host`] makes functions from closures,
+//! [`typed`] and [`value`] carry values in and out, [`deferred`] holds functions that lead to others,
+//! [`instantiate`] makes instances, [`linker`] finds their imports by name.
 
+pub(crate) mod deferred;
 mod func;
 mod global;
+pub(crate) mod group;
+mod host;
 mod instance;
+mod instantiate;
 mod limits;
 mod linker;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod records;
-mod store;
-mod table;
+pub(crate) mod store;
+pub(crate) mod table;
+#[cfg(test)]
+mod testing;
+mod typed;
 mod value;
 
-pub use func::{Caller, Func, IntoFunc, TypedFunc, WasmParams, WasmResults, WasmTy};
+pub use func::Func;
 pub use global::Global;
+pub use host::{Caller, HostResults, IntoFunc};
 pub use instance::{Extern, Instance};
 pub use limits::{InterruptHandle, ResourceLimiter, StoreLimits};
 pub use linker::Linker;
 pub use memory::Memory;
 pub use store::{AsContext, AsContextMut, Store, StoreContext, StoreContextMut};
 pub use table::Table;
+pub use typed::{TypedFunc, WasmParams, WasmResults, WasmTy};
 pub use value::{Ref, Val};

@@ -2,13 +2,14 @@
 //! record never moves from its creation until its group is released, and all access goes through
 //! raw pointers.
 //!
-//! Who owns what: a [`Group`](super::store) owns the records that one instance (or one host object)
+//! Who owns what: a [`Group`](super::group::Group) owns the records that one instance (or one host object)
 //! defined; an [`InstanceRec`] is the index spaces of one instance, that is pointers into its own
 //! group and into the groups it imported from.
 
 use crate::error::Result;
 use crate::module::{FuncType, GlobalType, Module, RefType};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// An entry of a table of functions: 16 bytes, all that `call_indirect` reads.
 #[repr(C)]
@@ -74,16 +75,18 @@ pub(crate) enum FuncKind {
         target: *mut FuncRec,
         resolve: Option<HostResolve>,
     },
-    /// Calls `table[first parameter]` with the other parameters, dropping surplus ones, inside the interpreter loop.
+    /// Calls `table[p]`, `p` being parameter number `pointer`, with the other parameters, dropping surplus
+    /// ones, inside the interpreter loop. `FuncRec::mem` is the table's home.
     Trampoline { table: *mut TableRec, pointer: u16 },
 }
 
 /// A host function: gets the store (a `*mut StoreInner<T>` of the right `T`) and the slots, parameters
-/// in, results out; `slots.len()` is the greater of both counts.
-pub(crate) type HostFunc = Box<dyn Fn(*mut (), &mut [u64]) -> Result<()> + Send + Sync>;
+/// in, results out; `slots.len()` is the greater of both counts. Shared, so that a [`Linker`](super::Linker)
+/// can put one closure into many stores.
+pub(crate) type HostFunc = Arc<dyn Fn(*mut (), &mut [u64]) -> Result<()> + Send + Sync>;
 
 /// Finds the function that a deferred one stands for: gets the store as [`HostFunc`] does.
-pub(crate) type HostResolve = Box<dyn Fn(*mut ()) -> Result<*mut FuncRec> + Send + Sync>;
+pub(crate) type HostResolve = Arc<dyn Fn(*mut ()) -> Result<*mut FuncRec> + Send + Sync>;
 
 /// A linear memory. `base` and `len` are what the handlers load into their registers.
 #[repr(C)]

@@ -1,11 +1,44 @@
 //! The store: owns every instance, function, memory, table and global, the value stack, and the embedder's data.
+//!
+//! A store is split in two. [`StoreCore`] does not depend on the type of the embedder's data; records and
+//! translated code reach it through raw pointers. [`StoreInner`] adds the data; host functions get its address.
+//! While guest code runs, both are reached through pointers that [`call`] derived from the embedder's exclusive
+//! borrow, so nothing here may keep a reference across a call.
 
-use super::limits::{InterruptHandle, ResourceLimiter};
+use super::func::Func;
+use super::group::Group;
+use super::limits::{InterruptHandle, Limiter, ResourceLimiter, erase};
+use super::records::{Ctx, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, TableRec};
+use super::{Global, Instance, Memory, Table};
 use crate::config::Engine;
-use crate::error::Result;
-use std::time::Duration;
+use crate::error::{Error, Result};
+use crate::ir::code::CodeMap;
+use crate::module::{RefType, ValType};
+use std::collections::HashMap;
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Owns all objects of a program, and data of type `T` for host functions.
+///
+/// ```
+/// use dynlink::{Caller, Engine, Func, Instance, Module, Store};
+///
+/// let engine = Engine::default();
+/// let module = Module::new(&engine, &wat::parse_str(
+///     r#"(module
+///         (import "host" "count" (func $count (param i32)))
+///         (func (export "run") (call $count (i32.const 3)) (call $count (i32.const 4))))"#,
+/// )?)?;
+///
+/// let mut store = Store::new(&engine, 0);
+/// let count = Func::wrap(&mut store, |mut caller: Caller<'_, i32>, n: i32| *caller.data_mut() += n);
+/// let instance = Instance::new(&mut store, &module, &[count.into()])?;
+/// instance.get_typed_func::<(), ()>(&mut store, "run")?.call(&mut store, ())?;
+/// assert_eq!(*store.data(), 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Store<T: 'static> {
     pub(crate) inner: Box<StoreInner<T>>,
 }
@@ -16,26 +49,39 @@ pub struct StoreInner<T: 'static> {
     pub(crate) data: T,
 }
 
+// SAFETY: every raw pointer in a store leads to records, code or stack that the store itself owns and that are
+// reached only through the store; host functions and the limiter are `Send`.
+unsafe impl<T: Send + 'static> Send for StoreInner<T> {}
+
 /// The part of a store that does not depend on `T`.
 ///
-/// `exec` uses `hooks`, `ctx`, `stack`, `code`; the other fields are `runtime`'s own.
+/// `exec` uses `hooks`, `ctx`, `stack`, `code` and `caller`; the other fields are `runtime`'s own.
 pub(crate) struct StoreCore {
     pub engine: Engine,
     /// Number of the store, unique in the process; handles carry it.
     pub id: u32,
-    pub hooks: &'static super::records::Hooks,
+    pub hooks: &'static Hooks,
     /// State of the running guest code. `ctx.core` and `ctx.store` point back here.
-    pub ctx: super::records::Ctx,
+    pub ctx: Ctx,
     /// The value stack: `limits.stack_bytes` of zeroed memory, allocated lazily by the system.
     pub stack: Box<[u64]>,
     /// First free byte of the value stack for the next nested run (offset).
     pub stack_top: usize,
     /// All translated code.
-    pub code: crate::ir::code::CodeMap,
+    pub code: CodeMap,
     /// Set by an interrupt handle.
-    pub interrupt: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    pub interrupt: Arc<AtomicBool>,
     /// When the guest has to stop.
-    pub deadline: Option<std::time::Instant>,
+    pub deadline: Option<Instant>,
+    /// The instance whose code calls a host function. `exec` writes it before each call of a host function;
+    /// null if the embedder calls.
+    pub caller: *mut InstanceRec,
+    /// Owners of all records, by group number. Released groups are `None`: numbers are never used again.
+    pub groups: Vec<Option<Box<Group>>>,
+    /// Asked before anything grows.
+    pub limiter: Option<Limiter>,
+    /// Host functions of linkers that this store has already, by the address of their closure.
+    pub linked: HashMap<usize, Func>,
 }
 
 /// Shared access to a store.
@@ -60,51 +106,108 @@ pub trait AsContextMut: AsContext {
 
 impl<T: 'static> Store<T> {
     /// An empty store whose code is run by `hooks`. (`Store::new` sits in `exec`.)
-    pub(crate) fn with_hooks(
-        _engine: &Engine,
-        _data: T,
-        _hooks: &'static super::records::Hooks,
-    ) -> Store<T> {
-        todo!()
+    pub(crate) fn with_hooks(engine: &Engine, data: T, hooks: &'static Hooks) -> Store<T> {
+        let words = engine.config().limits.stack_bytes / size_of::<u64>();
+        let core = StoreCore {
+            engine: engine.clone(),
+            id: new_store_id(),
+            hooks,
+            ctx: Ctx {
+                limit: null_mut(),
+                memory: null_mut(),
+                acc: 0,
+                facc: 0.0,
+                ip: std::ptr::null(),
+                sp: null_mut(),
+                loop_mem: null_mut(),
+                loop_len: 0,
+                fuel: 0,
+                poll: 1,
+                depth: 0,
+                store: null_mut(),
+                core: null_mut(),
+                error: None,
+            },
+            stack: vec![0; words].into_boxed_slice(),
+            stack_top: 0,
+            code: CodeMap::default(),
+            interrupt: Arc::default(),
+            deadline: None,
+            caller: null_mut(),
+            groups: Vec::new(),
+            limiter: None,
+            linked: HashMap::new(),
+        };
+        let mut inner = Box::new(StoreInner { core, data });
+        let stack = inner.core.stack.as_mut_ptr_range();
+        inner.core.ctx.limit = stack.end.cast();
+        inner.core.ctx.sp = stack.start.cast();
+        inner.core.ctx.core = &raw mut inner.core;
+        inner.core.ctx.store = (&raw mut *inner).cast();
+        Store { inner }
     }
+
     /// The embedder's data.
     pub fn data(&self) -> &T {
         &self.inner.data
     }
+
     /// The embedder's data.
     pub fn data_mut(&mut self) -> &mut T {
         &mut self.inner.data
     }
+
     /// Gives the data back and drops everything else.
     pub fn into_data(self) -> T {
-        todo!()
+        let StoreInner { core, data } = *self.inner;
+        drop(core);
+        data
     }
+
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.inner.core.engine
     }
+
     /// Asks `limiter` before memories and tables are created or grow.
     pub fn limiter(
         &mut self,
-        _limiter: impl FnMut(&mut T) -> &mut (dyn ResourceLimiter) + Send + Sync + 'static,
+        limiter: impl FnMut(&mut T) -> &mut (dyn ResourceLimiter) + Send + Sync + 'static,
     ) {
-        todo!()
+        self.inner.core.limiter = Some(erase(limiter));
     }
-    /// Sets the fuel. Error if the engine does not count fuel.
-    pub fn set_fuel(&mut self, _fuel: u64) -> Result<()> {
-        todo!()
+
+    /// Sets the fuel.
+    ///
+    /// # Errors
+    /// The engine does not count fuel ([`Config::fuel`](crate::Config)).
+    pub fn set_fuel(&mut self, fuel: u64) -> Result<()> {
+        self.inner.core.set_fuel(fuel)
     }
-    /// The fuel left. Error if the engine does not count fuel.
+
+    /// The fuel left.
+    ///
+    /// # Errors
+    /// The engine does not count fuel ([`Config::fuel`](crate::Config)).
     pub fn get_fuel(&self) -> Result<u64> {
-        todo!()
+        self.inner.core.get_fuel()
     }
-    /// Guests trap with `Interrupted` this long from now. Error if the engine does not allow interruption.
-    pub fn set_deadline(&mut self, _after: Option<Duration>) -> Result<()> {
-        todo!()
+
+    /// Guests trap with `Interrupted` this long from now; `None` lets them run on.
+    ///
+    /// # Errors
+    /// The engine does not allow interruption ([`Config::interruption`](crate::Config)).
+    pub fn set_deadline(&mut self, after: Option<Duration>) -> Result<()> {
+        self.inner.core.set_deadline(after)
     }
-    /// A handle with which another thread stops the guest. Error if the engine does not allow interruption.
+
+    /// A handle with which another thread stops the guest.
+    ///
+    /// # Errors
+    /// The engine does not allow interruption ([`Config::interruption`](crate::Config)).
     pub fn interrupt_handle(&self) -> Result<InterruptHandle> {
-        todo!()
+        self.inner.core.needs_interruption()?;
+        Ok(InterruptHandle(self.inner.core.interrupt.clone()))
     }
 }
 
@@ -113,6 +216,7 @@ impl<'a, T: 'static> StoreContext<'a, T> {
     pub fn data(&self) -> &'a T {
         &self.0.data
     }
+
     /// The engine.
     pub fn engine(&self) -> &'a Engine {
         &self.0.core.engine
@@ -124,28 +228,299 @@ impl<T: 'static> StoreContextMut<'_, T> {
     pub fn data(&self) -> &T {
         &self.0.data
     }
+
     /// The embedder's data.
     pub fn data_mut(&mut self) -> &mut T {
         &mut self.0.data
     }
+
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.0.core.engine
     }
+
+    /// As [`Store::set_fuel`].
+    ///
+    /// # Errors
+    /// As [`Store::set_fuel`].
+    pub fn set_fuel(&mut self, fuel: u64) -> Result<()> {
+        self.0.core.set_fuel(fuel)
+    }
+
+    /// As [`Store::get_fuel`].
+    ///
+    /// # Errors
+    /// As [`Store::get_fuel`].
+    pub fn get_fuel(&self) -> Result<u64> {
+        self.0.core.get_fuel()
+    }
+
+    /// As [`Store::set_deadline`].
+    ///
+    /// # Errors
+    /// As [`Store::set_deadline`].
+    pub fn set_deadline(&mut self, after: Option<Duration>) -> Result<()> {
+        self.0.core.set_deadline(after)
+    }
+
     /// Marks the present state: everything created later can be released together.
     pub(crate) fn mark(&self) -> Mark {
-        todo!()
+        Mark(self.0.core.next_group())
     }
+
     /// Releases every instance, function, memory, table and global created since `mark`; their handles become invalid.
-    /// The caller has removed all references to them from tables and globals that stay.
-    pub(crate) fn release_since(&mut self, _mark: Mark) {
-        todo!()
+    ///
+    /// References to released functions are removed from all tables, globals and segments that stay. The caller
+    /// makes sure of the rest: no released function is running, no instance that stays imports anything released,
+    /// and no deferred function that stays is bound to a released one.
+    pub(crate) fn release_since(&mut self, mark: Mark) {
+        let groups = mark.0..self.0.core.next_group();
+        self.0.core.release(groups);
+    }
+
+    /// Releases one group (that of an instance or of one host object) as [`release_since`](Self::release_since) does.
+    pub(crate) fn release_group(&mut self, group: u32) {
+        self.0.core.release(group..group.saturating_add(1));
     }
 }
 
 /// A point in the life of a store, for transactions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark(pub u32);
+
+/// A number that no other store of the process has.
+fn new_store_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(
+        id < u32::MAX / 2,
+        "more than two billion stores were created"
+    );
+    id
+}
+
+/// Calls a function with `slots` holding the parameters and then the results.
+///
+/// # Errors
+/// Guest code trapped or a host function failed.
+///
+/// # Safety
+/// `store` is a live `*mut StoreInner<T>`, `core` its core, `func` a live record of it; the pointers were derived
+/// from an exclusive borrow of the store that the caller does not use meanwhile. `slots` is as long as the greater
+/// of both counts of `func`, and its references are 0 or live records of the same store.
+pub(crate) unsafe fn call(
+    core: *mut StoreCore,
+    store: *mut (),
+    func: *mut FuncRec,
+    slots: &mut [u64],
+) -> Result<()> {
+    // SAFETY: `core` and `store` are live by the contract; no reference outlives its statement. A host function that
+    // calls back into the guest comes here with pointers derived from its own borrow, so those of the outer call
+    // are put back when it is done.
+    unsafe {
+        let outer = ((*core).ctx.core, (*core).ctx.store, (*core).caller);
+        (*core).ctx.core = core;
+        (*core).ctx.store = store;
+        (*core).caller = null_mut();
+        let result = ((*core).hooks.call)(core, store, func, slots);
+        ((*core).ctx.core, (*core).ctx.store, (*core).caller) = outer;
+        result
+    }
+}
+
+impl<T: 'static> StoreInner<T> {
+    /// The two pointers that everything that may run guest code works with.
+    pub(crate) fn pointers(&mut self) -> (*mut StoreCore, *mut ()) {
+        let store: *mut StoreInner<T> = self;
+        // SAFETY: `store` comes from a reference, so the place exists.
+        let core = unsafe { &raw mut (*store).core };
+        (core, store.cast())
+    }
+}
+
+impl StoreCore {
+    fn set_fuel(&mut self, fuel: u64) -> Result<()> {
+        self.needs_fuel()?;
+        self.ctx.fuel = fuel;
+        Ok(())
+    }
+
+    fn get_fuel(&self) -> Result<u64> {
+        self.needs_fuel()?;
+        Ok(self.ctx.fuel)
+    }
+
+    fn needs_fuel(&self) -> Result<()> {
+        if self.engine.config().fuel {
+            Ok(())
+        } else {
+            Err(Error::usage(
+                "the engine does not count fuel: set `Config::fuel` when it is made",
+            ))
+        }
+    }
+
+    fn set_deadline(&mut self, after: Option<Duration>) -> Result<()> {
+        self.needs_interruption()?;
+        // A deadline beyond what the clock can express never comes.
+        self.deadline = after.and_then(|after| Instant::now().checked_add(after));
+        self.ctx.poll = 1;
+        Ok(())
+    }
+
+    fn needs_interruption(&self) -> Result<()> {
+        if self.engine.config().interruption {
+            Ok(())
+        } else {
+            Err(Error::usage(
+                "the engine does not allow interruption: set `Config::interruption` when it is made",
+            ))
+        }
+    }
+
+    /// The number that the next group will have.
+    pub fn next_group(&self) -> u32 {
+        u32::try_from(self.groups.len()).unwrap_or_else(|_| panic!("more than 2^32 groups"))
+    }
+
+    /// Takes over the records of a group whose number is [`next_group`](Self::next_group).
+    pub fn add_group(&mut self, group: Group) {
+        self.groups.push(Some(Box::new(group)));
+    }
+
+    fn group(&self, store: u32, group: u32) -> Option<&Group> {
+        if store != self.id {
+            return None;
+        }
+        self.groups.get(usize::try_from(group).ok()?)?.as_deref()
+    }
+
+    /// Releases the groups with these numbers.
+    fn release(&mut self, released: std::ops::Range<u32>) {
+        let core: *mut StoreCore = self;
+        // SAFETY: `core` comes from the exclusive borrow of this function, which is not used again.
+        unsafe { release(core, released) }
+    }
+}
+
+/// Releases groups: first removes what staying records hold of them, then frees their code, then the records.
+///
+/// # Safety
+/// `core` is live and exclusively the caller's; see [`StoreContextMut::release_since`] for what else must hold.
+pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32>) {
+    // SAFETY: all groups are still alive in this block, so every record and every reference that tables, globals
+    // and segments hold leads to a live record. References made here do not outlive their statement, and hooks are
+    // called with pointers only.
+    unsafe {
+        let gone = |func: u64| func != 0 && released.contains(&(*(func as *const FuncRec)).group);
+        for number in 0..(*core).next_group() {
+            let Some(group) = (&(*core).groups)[number as usize].as_deref() else {
+                continue;
+            };
+            let (tables, globals, instance) = (
+                group.tables.iter(),
+                group.globals.iter(),
+                group.instance.get(0),
+            );
+            if released.contains(&number) {
+                tables.for_each(|table| super::table::forget_waiting(table));
+                continue;
+            }
+            for table in tables.filter(|table| (**table).element == RefType::Func) {
+                let home = (*table).home;
+                if !home.is_null() && released.contains(&(*home).group) {
+                    super::table::rehome(core, table, null_mut());
+                }
+                for index in 0..(*table).len {
+                    if gone(super::table::slot_at(table, index)) {
+                        super::table::put(core, table, index, 0);
+                    }
+                }
+            }
+            for global in globals.filter(|g| (**g).ty.value == ValType::Ref(RefType::Func)) {
+                if gone((*global).value) {
+                    (*global).value = 0;
+                }
+            }
+            if let Some(instance) = instance {
+                let types = (*instance).module.clone();
+                let segments = (&mut (*instance).elements).into_iter();
+                for (segment, ty) in segments.zip(&types.0.elements) {
+                    if ty.ty == RefType::Func {
+                        segment
+                            .iter_mut()
+                            .filter(|f| gone(**f))
+                            .for_each(|f| *f = 0);
+                    }
+                }
+            }
+        }
+        let caller = (*core).caller;
+        if !caller.is_null() && released.contains(&(*caller).group) {
+            (*core).caller = null_mut();
+        }
+    }
+    for number in released {
+        // SAFETY: `core` is live; the group is taken out before its records die, so nothing finds them any more.
+        unsafe {
+            let place = number as usize;
+            if (&(*core).groups).get(place).is_some_and(Option::is_some) {
+                ((*core).hooks.release)(core, number);
+                drop((&mut (*core).groups)[place].take());
+            }
+        }
+    }
+}
+
+/// What a handle of another store or of something released leads to where there is no error to return.
+#[cold]
+fn wrong_store() -> ! {
+    panic!("object used with the wrong store, or after it was released")
+}
+
+/// From handles to records.
+macro_rules! lookups {
+    ($($handle:ident, $list:ident, $record:ident, $get:ident, $find:ident;)*) => {
+        impl StoreCore { $(
+            /// The record behind a handle; panics if it is not one of this store.
+            pub fn $get(&self, handle: $handle) -> *mut $record {
+                self.$find(handle).unwrap_or_else(|_| wrong_store())
+            }
+
+            /// The record behind a handle.
+            ///
+            /// # Errors
+            /// The handle is of another store, or what it stood for was released.
+            pub fn $find(&self, handle: $handle) -> Result<*mut $record> {
+                self.group(handle.store, handle.group)
+                    .and_then(|group| group.$list.get(handle.place))
+                    .ok_or_else(|| foreign(stringify!($handle)))
+            }
+        )* }
+    };
+}
+lookups! {
+    Func, funcs, FuncRec, func, find_func;
+    Table, tables, TableRec, table, find_table;
+    Memory, memories, MemoryRec, memory, find_memory;
+    Global, globals, GlobalRec, global, find_global;
+}
+
+impl StoreCore {
+    /// The record behind a handle; panics if it is not one of this store.
+    pub fn instance(&self, handle: Instance) -> *mut InstanceRec {
+        self.group(handle.store, handle.group)
+            .and_then(|group| group.instance.get(0))
+            .unwrap_or_else(|| wrong_store())
+    }
+}
+
+#[cold]
+fn foreign(kind: &str) -> Error {
+    Error::usage(format!(
+        "a {kind} was used with the wrong store, or after it was released"
+    ))
+}
 
 macro_rules! contexts {
     ($($ty:ty, $self:ident => $shared:expr, $exclusive:expr;)*) => { $(
@@ -167,7 +542,7 @@ macro_rules! contexts {
 contexts! {
     Store<T>, s => &s.inner, &mut s.inner;
     StoreContextMut<'_, T>, s => s.0, s.0;
-    super::func::Caller<'_, T>, s => s.store, s.store;
+    super::host::Caller<'_, T>, s => s.store, s.store;
 }
 
 impl<T: 'static> AsContext for StoreContext<'_, T> {

@@ -1,0 +1,199 @@
+//! Functions that lead to other functions: deferred ones, which are bound at their first call or before, and
+//! trampolines, which call an element of a table.
+//!
+//! A deferred function is bound once. Chains of deferred functions have no cycle, because [`bind`] refuses the link
+//! that would close one.
+
+use super::func::{Func, type_of};
+use super::records::{FuncKind, FuncRec, MemoryRec, TableRec};
+use super::store::{AsContext, AsContextMut, StoreContextMut, StoreCore, StoreInner};
+use super::table::{Table, put};
+use crate::error::{Error, Result};
+use crate::module::{FuncType, RefType, ValType};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+impl Func {
+    /// A function that is not known yet: the first call resolves it and binds it for good; [`Func::bind`] does so earlier.
+    pub(crate) fn deferred<T: 'static>(
+        mut store: impl AsContextMut<Data = T>,
+        ty: FuncType,
+        resolve: impl Fn(StoreContextMut<'_, T>) -> Result<Func> + Send + Sync + 'static,
+    ) -> Func {
+        let core = &mut store.as_context_mut().0.core;
+        let resolve = move |store: *mut ()| {
+            // SAFETY: it is called with its store, which has data of type `T`, and nothing else uses the store
+            // until it returns.
+            let inner = unsafe { &mut *store.cast::<StoreInner<T>>() };
+            let found = catch_unwind(AssertUnwindSafe(|| resolve(StoreContextMut(inner))))
+                .unwrap_or_else(|payload| Err(super::limits::panicked("resolver", &*payload)))?;
+            inner.core.find_func(found)
+        };
+        let kind = FuncKind::Deferred {
+            target: null_mut(),
+            resolve: Some(Arc::new(resolve)),
+        };
+        core.add_func(&ty, kind, null_mut())
+    }
+
+    /// Binds a deferred function. Later translated calls go straight to the target, and tables that hold the
+    /// deferred function hold the target from now on.
+    ///
+    /// # Errors
+    /// Types differ, the function is not deferred or is bound to another one, or the target leads back to the
+    /// function itself.
+    pub(crate) fn bind(&self, mut store: impl AsContextMut, target: Func) -> Result<()> {
+        let core = &mut store.as_context_mut().0.core;
+        let (func, target) = (core.find_func(*self)?, core.find_func(target)?);
+        // SAFETY: both records are live.
+        unsafe { bind(core, func, target) }
+    }
+
+    /// The function behind a bound deferred one; else itself.
+    pub(crate) fn resolved(&self, store: impl AsContext) -> Func {
+        let core = &store.as_context().0.core;
+        // SAFETY: the record is live while the store is borrowed.
+        unsafe { (*final_target(core.func(*self))).handle(core.id) }
+    }
+
+    /// A function that calls `table[p]` inside the interpreter loop, `p` being parameter number `pointer`, with the other
+    /// parameters in order; a callee with fewer parameters gets the first ones. Traps if the types do not fit otherwise.
+    ///
+    /// The table should have its home memory by then (see [`Table::set_home`]).
+    pub(crate) fn trampoline(
+        mut store: impl AsContextMut,
+        ty: FuncType,
+        table: Table,
+        pointer: u16,
+    ) -> Func {
+        let core = &mut store.as_context_mut().0.core;
+        let table = core.table(table);
+        assert!(
+            ty.params().get(usize::from(pointer)) == Some(&ValType::I32),
+            "parameter {pointer} of a trampoline of type {ty} must be an i32"
+        );
+        // SAFETY: the record is live while the store is borrowed.
+        let (element, home) = unsafe { ((*table).element, (*table).home) };
+        assert!(
+            element == RefType::Func,
+            "a trampoline needs a table of functions"
+        );
+        core.add_func(&ty, FuncKind::Trampoline { table, pointer }, home)
+    }
+}
+
+/// The end of a chain of bound deferred functions: `func` itself if it is of another kind or not bound.
+///
+/// # Safety
+/// `func` is live.
+pub(crate) unsafe fn final_target(mut func: *mut FuncRec) -> *mut FuncRec {
+    // SAFETY: `func` is live, and so is what it is bound to; the chain ends because `bind` refuses cycles.
+    unsafe {
+        while let FuncKind::Deferred { target, .. } = &(*func).kind
+            && !target.is_null()
+        {
+            func = *target;
+        }
+    }
+    func
+}
+
+/// Binds a deferred function to a target.
+///
+/// # Errors
+/// As [`Func::bind`].
+///
+/// # Safety
+/// All are live, and the records are of the store of `core`.
+pub(crate) unsafe fn bind(
+    core: *mut StoreCore,
+    func: *mut FuncRec,
+    target: *mut FuncRec,
+) -> Result<()> {
+    // SAFETY: by the contract; references end before hooks are called.
+    unsafe {
+        let target = final_target(target);
+        if (*func).ty != (*target).ty {
+            let (expected, found) = (type_of(&*core, func), type_of(&*core, target));
+            return Err(Error::usage(format!(
+                "a function of another type was found: expected {expected}, found {found}"
+            )));
+        }
+        match &mut (*func).kind {
+            FuncKind::Deferred { target: bound, .. } if bound.is_null() => {
+                if target == func {
+                    return Err(Error::usage("a function was bound to itself"));
+                }
+                *bound = target;
+            }
+            FuncKind::Deferred { .. } if final_target(func) == target => return Ok(()),
+            FuncKind::Deferred { .. } => {
+                return Err(Error::usage("a function was bound a second time"));
+            }
+            _ => return Err(Error::usage("only a deferred function can be bound")),
+        }
+        // Table elements that go through the stub become the target at once.
+        for (table, index) in std::mem::take(&mut (*func).waiting) {
+            put(core, table, u64::from(index), target as u64);
+        }
+        ((*core).hooks.bound)(core, func, target);
+    }
+    Ok(())
+}
+
+/// What a deferred function stands for; resolves and binds it if that was not done yet. `exec` calls this when a
+/// deferred function is called.
+///
+/// # Errors
+/// The resolver's, or as [`Func::bind`].
+///
+/// # Safety
+/// `core` and `func` are live, `store` is the `*mut StoreInner<T>` around `core`, and no references to them exist.
+pub(crate) unsafe fn resolve_deferred(
+    core: *mut StoreCore,
+    store: *mut (),
+    func: *mut FuncRec,
+) -> Result<*mut FuncRec> {
+    // SAFETY: by the contract; the resolver is kept alive by its own count while it runs, and no references are kept
+    // meanwhile, because it may create objects and run guest code. It may also have bound the function itself.
+    unsafe {
+        let found = final_target(func);
+        let resolve = match &(*found).kind {
+            FuncKind::Deferred { resolve, .. } => resolve.clone(),
+            _ => return Ok(found),
+        };
+        let Some(resolve) = resolve else {
+            return Err(Error::usage("a deferred function has no resolver"));
+        };
+        let target = resolve(store)?;
+        if final_target(found) == found {
+            bind(core, found, target)?;
+        }
+        Ok(final_target(found))
+    }
+}
+
+/// Gives the trampolines of a table the table's new home memory.
+///
+/// # Safety
+/// All are live.
+pub(crate) unsafe fn rehome_trampolines(
+    core: *mut StoreCore,
+    of: *const TableRec,
+    home: *mut MemoryRec,
+) {
+    // SAFETY: by the contract; trampolines are alone in their groups.
+    unsafe {
+        for group in (&(*core).groups).iter().flatten() {
+            let Some(func) = group.funcs.get(0) else {
+                continue;
+            };
+            if let FuncKind::Trampoline { table, .. } = &(*func).kind
+                && std::ptr::eq(*table, of)
+            {
+                (*func).mem = home;
+            }
+        }
+    }
+}
