@@ -7,6 +7,10 @@ use crate::engines::{self, Engine};
 use crate::report::table;
 use crate::{Outcome, emit, guarded};
 use std::process::Command;
+use std::time::Instant;
+
+/// What a child measures: CPU and wall time of the first load, the same of later loads, memory.
+const FIGURES: usize = 5;
 
 /// First argument of the child processes that measure.
 pub const CHILD: &str = "--measure-one-load";
@@ -35,7 +39,7 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
                     .map(|mode| (engine.name(), *mode))
             })
             .collect();
-        let mut results: Vec<Outcome<Vec<[f64; 3]>>> =
+        let mut results: Vec<Outcome<Vec<[f64; FIGURES]>>> =
             modes.iter().map(|_| Ok(Vec::new())).collect();
         for _ in 0..arguments.rounds {
             for ((engine, mode), result) in modes.iter().zip(&mut results) {
@@ -54,20 +58,15 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
             let mut row = vec![(*engine).to_owned(), (*mode).to_owned()];
             match result {
                 Ok(figures) => {
-                    let column = |i: usize| {
-                        median(&figures.iter().map(|figure| figure[i]).collect::<Vec<_>>())
-                    };
-                    row.extend([
-                        format!("{:.2}", column(0)),
-                        format!("{:.2}", column(1)),
-                        format!("{:.1}", column(2)),
-                    ]);
+                    row.extend((0..FIGURES).map(|i| {
+                        let column: Vec<f64> = figures.iter().map(|figure| figure[i]).collect();
+                        format!("{:.2}", median(&column))
+                    }));
                 }
-                Err(reason) => row.extend([
-                    "n/a".to_owned(),
-                    "n/a".to_owned(),
-                    reason.lines().next().unwrap_or_default().to_owned(),
-                ]),
+                Err(reason) => {
+                    row.extend((1..FIGURES).map(|_| "n/a".to_owned()));
+                    row.push(reason.lines().next().unwrap_or_default().to_owned());
+                }
             }
             row
         });
@@ -79,8 +78,10 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
         let head = [
             "engine",
             "mode",
-            "first load, ms",
-            "again, ms",
+            "first, CPU ms",
+            "wall ms",
+            "again, CPU ms",
+            "wall ms",
             "memory, MiB",
         ];
         text.push_str(&table(arguments.format, &title, &head, rows.collect()));
@@ -88,8 +89,8 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
     emit(arguments, &text)
 }
 
-/// First and later load in CPU milliseconds of the process, growth of resident memory in MiB.
-fn measure(engine: &str, mode: &str, file: &str) -> Outcome<[f64; 3]> {
+/// CPU and wall milliseconds of the first load and of later ones, growth of resident memory in MiB.
+fn measure(engine: &str, mode: &str, file: &str) -> Outcome<[f64; FIGURES]> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let output = Command::new(program)
         .args([CHILD, engine, mode, file])
@@ -108,7 +109,7 @@ fn measure(engine: &str, mode: &str, file: &str) -> Outcome<[f64; 3]> {
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
-    <[f64; 3]>::try_from(figures).map_err(|_| format!("unexpected output of a child: {text}"))
+    <[f64; FIGURES]>::try_from(figures).map_err(|_| format!("unexpected output of a child: {text}"))
 }
 
 /// The child: loads one module in one way and prints the figures.
@@ -123,21 +124,27 @@ pub fn child(words: &[String]) -> Outcome<()> {
         .ok_or("no such engine")?;
     let bytes = std::fs::read(file).map_err(|e| format!("{file}: {e}"))?;
     let timed = || {
-        let before = process_time();
+        let (cpu, wall) = (process_time(), Instant::now());
         let module = guarded(|| engine.load(&bytes, mode))?;
-        Outcome::Ok(((process_time() - before).as_secs_f64() * 1000.0, module))
+        let times = [process_time() - cpu, wall.elapsed()];
+        Outcome::Ok((times.map(|time| time.as_secs_f64() * 1000.0), module))
     };
     let resident = resident_bytes();
     let (first, module) = timed()?;
     let growth = resident_bytes().saturating_sub(resident) as f64 / f64::from(1 << 20);
     drop(module);
     let mut warm = Vec::new();
-    while warm.len() < WARM_LOADS && first < 1000.0 * LONG_SECONDS {
+    while warm.len() < WARM_LOADS && first[1] < 1000.0 * LONG_SECONDS {
         warm.push(timed()?.0);
     }
     if warm.is_empty() {
         warm.push(first);
     }
-    println!("{first} {} {growth}", median(&warm));
+    let again =
+        [0, 1].map(|part| median(&warm.iter().map(|times| times[part]).collect::<Vec<_>>()));
+    println!(
+        "{} {} {} {} {growth}",
+        first[0], first[1], again[0], again[1]
+    );
     Ok(())
 }
