@@ -37,7 +37,7 @@ unsafe fn fail(ctx: *mut Ctx, error: Error) -> u64 {
 /// `ctx` is the running thread's state.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn stopped(ip: *const u8, sp: *mut u8, ctx: *mut Ctx) -> u64 {
+pub(super) unsafe extern "C" fn stopped(ip: *const u8, sp: *mut u8, ctx: *mut Ctx) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).ip = ip;
@@ -69,7 +69,7 @@ pub(super) unsafe fn memory_registers(ctx: *mut Ctx) -> (*mut u8, usize) {
 /// `ctx` is the running thread's state.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn must_stop(ctx: *mut Ctx) -> bool {
+pub(super) unsafe extern "C" fn must_stop(ctx: *mut Ctx) -> bool {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).poll = POLL_INTERVAL;
@@ -89,7 +89,7 @@ pub(super) unsafe fn must_stop(ctx: *mut Ctx) -> bool {
 /// `ctx` is the running thread's state, `func` a live record of a module's function, `sp` its new frame.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn translate(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
+pub(super) unsafe extern "C" fn translate(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).ip = (*func).stub.as_ptr().cast();
@@ -145,7 +145,7 @@ unsafe fn is_call(func: *mut FuncRec, word: u64) -> bool {
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live record.
 #[inline(never)]
-pub(super) unsafe fn code_for(ctx: *mut Ctx, func: *mut FuncRec) -> *const u8 {
+pub(super) unsafe extern "C" fn code_for(ctx: *mut Ctx, func: *mut FuncRec) -> *const u8 {
     // SAFETY: the caller's.
     unsafe { super::code_for_memory((*ctx).core, func, (*ctx).memory) }
 }
@@ -155,7 +155,7 @@ pub(super) unsafe fn code_for(ctx: *mut Ctx, func: *mut FuncRec) -> *const u8 {
 /// # Safety
 /// `ctx` is the running thread's state, `table` a live table of functions.
 #[inline(never)]
-pub(super) unsafe fn table_function(
+pub(super) unsafe extern "C" fn table_function(
     ctx: *mut Ctx,
     table: *mut TableRec,
     index: u32,
@@ -183,7 +183,7 @@ pub(super) unsafe fn table_function(
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live record of a host function, `sp` its new frame.
 #[inline(never)]
-pub(super) unsafe fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
+pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> u64 {
     // SAFETY: the frame has room for parameters and results (`FuncRec::frame`); nested runs start above it.
     unsafe {
         let core = (*ctx).core;
@@ -232,7 +232,11 @@ unsafe fn caller_of(
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live deferred record, `sp` its new frame.
 #[inline(never)]
-pub(super) unsafe fn resolve(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> *mut FuncRec {
+pub(super) unsafe extern "C" fn resolve(
+    ctx: *mut Ctx,
+    func: *mut FuncRec,
+    sp: *mut u8,
+) -> *mut FuncRec {
     // SAFETY: the caller's. The resolver runs like a host function: nested runs start above the frame.
     unsafe {
         let core = (*ctx).core;
@@ -266,7 +270,7 @@ pub(super) unsafe fn resolve(ctx: *mut Ctx, func: *mut FuncRec, sp: *mut u8) -> 
 /// # Safety
 /// `ctx` is the running thread's state, `func` a live trampoline, `sp` its new frame.
 #[inline(never)]
-pub(super) unsafe fn trampoline_target(
+pub(super) unsafe extern "C" fn trampoline_target(
     ctx: *mut Ctx,
     func: *mut FuncRec,
     sp: *mut u8,

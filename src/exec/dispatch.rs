@@ -212,13 +212,19 @@ macro_rules! trap {
 }
 pub(crate) use trap;
 
-/// Notes where the run stopped and gives the code.
+/// Notes where the run stopped and gives the code. `extern "C"`, as everything that handlers call out of
+/// line: such a function does not unwind, so the handler needs no frame for a landing pad and jumps to it.
 ///
 /// # Safety
 /// `ctx` is the running thread's state.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn trapped(ip: *const u8, sp: *mut u8, ctx: *mut Ctx, code: TrapCode) -> u64 {
+pub(crate) unsafe extern "C" fn trapped(
+    ip: *const u8,
+    sp: *mut u8,
+    ctx: *mut Ctx,
+    code: TrapCode,
+) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         (*ctx).ip = ip;

@@ -120,14 +120,7 @@ impl DylinkInfo {
     /// # Errors
     /// The file is not a WebAssembly module or the section is malformed.
     pub fn read(bytes: &[u8]) -> Result<Option<DylinkInfo>> {
-        if !bytes.starts_with(b"\0asm") {
-            return Err(
-                Problem::Module(Fault::new(0, "the file is not a WebAssembly module")).into(),
-            );
-        }
-        if wasmparser::Parser::is_component(bytes) {
-            return Err(super::proposals::component());
-        }
+        super::parse::check_header(bytes)?;
         Ok(parse(bytes, &Limits::default())?)
     }
 }
@@ -359,4 +352,275 @@ fn push<T>(
     }
     list.push(item);
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A number as LEB128.
+    pub(in super::super) fn leb(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let low = u8::try_from(value & 0x7f).unwrap();
+            value >>= 7;
+            if value == 0 {
+                bytes.push(low);
+                return bytes;
+            }
+            bytes.push(low | 0x80);
+        }
+    }
+
+    pub(in super::super) fn name(text: &[u8]) -> Vec<u8> {
+        [leb(u64::try_from(text.len()).unwrap()), text.to_vec()].concat()
+    }
+
+    pub(in super::super) fn subsection(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = leb(u64::try_from(payload.len()).unwrap());
+        [&[kind], length.as_slice(), payload].concat()
+    }
+
+    /// A file with this custom section in the first place.
+    pub(in super::super) fn file(section: &str, contents: &[u8]) -> Vec<u8> {
+        let contents = [name(section.as_bytes()), contents.to_vec()].concat();
+        [b"\0asm\x01\0\0\0".as_slice(), &subsection(0, &contents)].concat()
+    }
+
+    pub(in super::super) fn sizes(
+        memory: u64,
+        align: u64,
+        table: u64,
+        table_align: u64,
+    ) -> Vec<u8> {
+        [leb(memory), leb(align), leb(table), leb(table_align)].concat()
+    }
+
+    pub(in super::super) fn list(names: &[&str]) -> Vec<u8> {
+        let mut bytes = leb(u64::try_from(names.len()).unwrap());
+        bytes.extend(names.iter().flat_map(|text| name(text.as_bytes())));
+        bytes
+    }
+
+    fn read(contents: &[&[u8]]) -> Result<DylinkInfo> {
+        Ok(DylinkInfo::read(&file(DYLINK_0, &contents.concat()))?.expect("a section"))
+    }
+
+    fn fault(outcome: Result<DylinkInfo>) -> (usize, String) {
+        let error = outcome.unwrap_err();
+        match error.kind() {
+            ErrorKind::Section {
+                section: DYLINK_0 | DYLINK,
+                offset,
+                reason,
+            } => (*offset, reason.clone()),
+            _ => panic!("{error}"),
+        }
+    }
+
+    /// Offset of the first byte behind the section's name.
+    const CONTENTS: usize = 8 + 2 + 9;
+
+    #[test]
+    fn everything_that_a_linker_writes_is_read() {
+        let bytes = wat::parse_str(
+            r#"(module
+                (@dylink.0
+                    (mem-info (memory 1024 4) (table 3 0))
+                    (needed "liba.so" "libb.so" "liba.so")
+                    (export-info "tls_variable" tls)
+                    (import-info "env" "weak_function" binding-weak undefined)
+                    (runtime-path "$ORIGIN/../lib" "/usr/lib")))"#,
+        )
+        .unwrap();
+        let expected = DylinkInfo {
+            legacy: false,
+            memory_size: 1024,
+            memory_align: 4,
+            table_size: 3,
+            table_align: 0,
+            needed: vec!["liba.so".into(), "libb.so".into(), "liba.so".into()],
+            export_info: vec![("tls_variable".into(), SymbolFlags::TLS)],
+            import_info: vec![(
+                "env".into(),
+                "weak_function".into(),
+                SymbolFlags::WEAK | SymbolFlags::UNDEFINED,
+            )],
+            runtime_path: vec!["$ORIGIN/../lib".into(), "/usr/lib".into()],
+        };
+        assert_eq!(DylinkInfo::read(&bytes).unwrap(), Some(expected));
+    }
+
+    #[test]
+    fn the_legacy_section_is_read() {
+        let contents = [sizes(16, 2, 1, 0), list(&["a.so", "b.so"])].concat();
+        let info = DylinkInfo::read(&file(DYLINK, &contents)).unwrap().unwrap();
+        assert!(info.legacy);
+        assert_eq!((info.memory_size, info.memory_align), (16, 2));
+        assert_eq!((info.table_size, info.table_align), (1, 0));
+        assert_eq!(info.needed, ["a.so", "b.so"]);
+        let longer = [contents, vec![0]].concat();
+        let outcome = DylinkInfo::read(&file(DYLINK, &longer)).map(Option::unwrap);
+        assert_eq!(fault(outcome).1, "the section has 1 bytes too many");
+    }
+
+    #[test]
+    fn only_the_first_section_counts() {
+        let header = b"\0asm\x01\0\0\0".as_slice();
+        let section = &file(DYLINK_0, &subsection(MEM_INFO, &sizes(8, 0, 0, 0)))[8..];
+        let custom = subsection(0, &name(b"other"));
+        let empty_types = subsection(1, &[0]);
+        for (file, found) in [
+            (vec![header], false),
+            (vec![header, section], true),
+            (vec![header, section, &custom], true),
+            (vec![header, &custom, section], false),
+            (vec![header, &empty_types, section], false),
+        ] {
+            let info = DylinkInfo::read(&file.concat()).unwrap();
+            assert_eq!(info.is_some(), found, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_the_section_is_not_looked_at() {
+        let mut bytes = file(DYLINK_0, &subsection(NEEDED, &list(&["a.so"])));
+        bytes.extend(b"\xff garbage");
+        assert_eq!(DylinkInfo::read(&bytes).unwrap().unwrap().needed, ["a.so"]);
+        assert!(crate::Module::new(&crate::Engine::default(), &bytes).is_err());
+    }
+
+    #[test]
+    fn files_that_are_no_modules_are_refused() {
+        for bytes in [b"".as_slice(), b"\0as", b"<html>", b"\0asm", b"\0asm\x01\0"] {
+            let error = DylinkInfo::read(bytes).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::Malformed { .. }),
+                "{error}"
+            );
+        }
+        let error = DylinkInfo::read(&wat::parse_str("(component)").unwrap()).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Unsupported { .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn subsections_are_optional_and_repeated_lists_are_joined() {
+        assert_eq!(read(&[]).unwrap(), DylinkInfo::default());
+        let info = read(&[
+            &subsection(NEEDED, &list(&["a"])),
+            &subsection(RUNTIME_PATH, &list(&["/x"])),
+            &subsection(MEM_INFO, &sizes(1, 0, 0, 0)),
+            &subsection(NEEDED, &list(&["b", "a"])),
+            &subsection(RUNTIME_PATH, &list(&["/y"])),
+        ])
+        .unwrap();
+        assert_eq!(info.needed, ["a", "b", "a"]);
+        assert_eq!(info.runtime_path, ["/x", "/y"]);
+        assert_eq!(info.memory_size, 1);
+    }
+
+    #[test]
+    fn memory_information_twice_is_an_error_even_if_the_first_is_all_zeros() {
+        let first = subsection(MEM_INFO, &sizes(0, 0, 0, 0));
+        let second = subsection(MEM_INFO, &sizes(8, 0, 0, 0));
+        let (offset, reason) = fault(read(&[&first, &second]));
+        assert_eq!(reason, "MEM_INFO occurs twice");
+        assert_eq!(offset, CONTENTS + first.len());
+    }
+
+    #[test]
+    fn unknown_subsections_are_skipped_by_their_length() {
+        for kind in (0..=255_u8).filter(|kind| !(MEM_INFO..=RUNTIME_PATH).contains(kind)) {
+            let info = read(&[
+                &subsection(kind, b"\xff\xff\xff\xff\xff anything"),
+                &subsection(NEEDED, &list(&["a"])),
+            ])
+            .unwrap();
+            assert_eq!(info.needed, ["a"]);
+            // But not beyond the end of the section.
+            let (_, reason) = fault(read(&[&[kind, 5, 0]]));
+            assert!(reason.contains("only 1 are left"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn alignments_above_64_kib_and_sizes_beyond_the_limits_are_refused() {
+        for align in 0..=255 {
+            let accepted = align <= u64::from(MAX_ALIGNMENT);
+            let memory = read(&[&subsection(MEM_INFO, &sizes(8, align, 0, 0))]);
+            let table = read(&[&subsection(MEM_INFO, &sizes(0, 0, 8, align))]);
+            assert_eq!(memory.is_ok(), accepted, "{align}");
+            assert_eq!(table.is_ok(), accepted, "{align}");
+            if !accepted {
+                assert!(fault(memory).1.contains(&format!("2^{align}")));
+                assert!(fault(table).1.contains(&format!("2^{align}")));
+            }
+        }
+        let most = u64::from(u32::MAX);
+        for (memory, align, table, table_align, accepted) in [
+            (most, 0, 0, 0, true),
+            // 4 GiB exactly with the padding, then one byte more.
+            (most, 1, 0, 0, true),
+            (most - 1, 1, 0, 0, true),
+            (most, 2, 0, 0, false),
+            (most, 16, 0, 0, false),
+            ((1 << 32) - (1 << 16), 16, 0, 0, true),
+            ((1 << 32) - (1 << 16) + 2, 16, 0, 0, false),
+            (1 << 31, 16, 0, 0, true),
+            (0, 0, 10_000_000, 0, true),
+            (0, 0, 10_000_001, 0, false),
+            (0, 0, 10_000_000, 1, false),
+            (0, 0, 1 << 31, 0, false),
+            (0, 0, most, 16, false),
+            (most, 16, most, 16, false),
+        ] {
+            let contents = sizes(memory, align, table, table_align);
+            let outcome = read(&[&subsection(MEM_INFO, &contents)]);
+            assert_eq!(outcome.is_ok(), accepted, "{memory} {align} {table}");
+        }
+    }
+
+    #[test]
+    fn the_limits_of_the_engine_hold_for_modules() {
+        let engine = crate::Engine::new(crate::Config {
+            limits: Limits {
+                memory_pages: 1,
+                table_elements: 4,
+                ..Limits::default()
+            },
+            ..crate::Config::default()
+        });
+        for (memory, table, accepted) in [(65_536, 4, true), (65_537, 4, false), (65_536, 5, false)]
+        {
+            let bytes = file(DYLINK_0, &subsection(MEM_INFO, &sizes(memory, 0, table, 0)));
+            let outcome = crate::Module::new(&engine, &bytes);
+            assert_eq!(outcome.is_ok(), accepted, "{memory} {table}");
+        }
+    }
+
+    #[test]
+    fn a_section_that_is_cut_off_is_named_with_what_is_missing() {
+        let bytes = file(DYLINK_0, &subsection(NEEDED, &list(&["a.so"])));
+        let outcome = DylinkInfo::read(&bytes[..bytes.len() - 2]).map(Option::unwrap);
+        let (offset, reason) = fault(outcome);
+        assert_eq!(offset, 10);
+        assert_eq!(reason, "the section has 17 bytes, but only 15 are left");
+    }
+
+    #[test]
+    fn weakness_is_a_field_of_two_bits() {
+        assert!(SymbolFlags::WEAK.is_weak());
+        assert!((SymbolFlags::WEAK | SymbolFlags::UNDEFINED).is_weak());
+        assert!(!(SymbolFlags::WEAK | SymbolFlags::LOCAL).is_weak());
+        assert!(!SymbolFlags::empty().is_weak());
+        // Bits that nobody has defined yet are kept.
+        let payload = [list(&[]), vec![]].concat();
+        assert!(read(&[&subsection(EXPORT_INFO, &payload)]).is_ok());
+        let payload = [vec![1], name(b"x"), leb(0x8000_0100)].concat();
+        let info = read(&[&subsection(EXPORT_INFO, &payload)]).unwrap();
+        assert_eq!(info.export_info[0].1.bits(), 0x8000_0100);
+    }
 }

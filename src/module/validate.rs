@@ -162,3 +162,89 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Engine};
+    use crate::error::ErrorKind;
+    use crate::module::Module;
+
+    /// A module of `count` functions `() -> (i32)`, those in `invalid` without a result. Big enough
+    /// that validation is shared out.
+    fn functions(count: usize, invalid: &[usize]) -> Vec<u8> {
+        let padding = " nop".repeat(1_000);
+        let bodies: String = (0..count)
+            .map(|place| {
+                let result = if invalid.contains(&place) {
+                    "i64.const 1"
+                } else {
+                    "i32.const 1"
+                };
+                format!("(func (result i32) {padding} {result})")
+            })
+            .collect();
+        wat::parse_str(format!("(module {bodies})")).unwrap()
+    }
+
+    fn unvalidated(bytes: &[u8]) -> Module {
+        let engine = Engine::new(Config {
+            lazy_validation: true,
+            ..Config::default()
+        });
+        Module::new(&engine, bytes).unwrap()
+    }
+
+    #[test]
+    fn the_first_error_in_the_file_is_reported_however_many_threads_there_are() {
+        let bytes = functions(1_000, &[233, 234, 500, 999]);
+        let module = unvalidated(&bytes);
+        let bodies = module.0.bodies_of(&module.0.bytes).unwrap();
+        let expected = &module.0.bodies[233];
+        for threads in [1, 2, 3, 8] {
+            for _ in 0..25 {
+                let Err(Failure::Wasm(error)) = bodies.validate_on(threads) else {
+                    panic!("{threads} threads found nothing")
+                };
+                let place = usize::try_from(error.offset()).unwrap();
+                assert!(expected.contains(&place), "{threads} threads: {place:#x}");
+                assert!(error.message().contains("type mismatch"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_is_found_wherever_it_is() {
+        for invalid in [0, 31, 32, 33, 299] {
+            let bytes = functions(300, &[invalid]);
+            let module = unvalidated(&bytes);
+            assert!(bytes.len() > WORTH_A_THREAD);
+            let range = &module.0.bodies[invalid];
+            let error = Module::new(&Engine::default(), &bytes).unwrap_err();
+            let ErrorKind::Malformed { offset, .. } = error.kind() else {
+                panic!("{error}")
+            };
+            assert!(range.contains(offset), "{invalid}: {offset:#x}");
+        }
+        assert!(Module::new(&Engine::default(), &functions(300, &[])).is_ok());
+    }
+
+    #[test]
+    fn every_body_is_validated_exactly_by_its_own_type() {
+        // The same body under two types: only the place tells which type it must have.
+        let text = "(module
+            (import \"m\" \"a\" (func (result i64)))
+            (import \"m\" \"b\" (func (result i64)))
+            (func (result i32) i32.const 0)
+            (func (param i32) (result i32) local.get 0))";
+        let module = unvalidated(&wat::parse_str(text).unwrap());
+        let bodies = module.0.bodies_of(&module.0.bytes).unwrap();
+        assert!(bodies.validate_on(1).is_ok());
+        let swapped: Vec<u32> = bodies.types.iter().rev().copied().collect();
+        let swapped = Bodies {
+            types: &swapped,
+            ..bodies
+        };
+        assert!(swapped.validate_on(1).is_err());
+    }
+}

@@ -103,7 +103,12 @@ handler! {
 /// `entry` is a live entry; `ctx` the running thread's state.
 #[cold]
 #[inline(never)]
-unsafe fn wrong_entry(entry: *const Entry, ip: *const u8, sp: *mut u8, ctx: *mut Ctx) -> u64 {
+unsafe extern "C" fn wrong_entry(
+    entry: *const Entry,
+    ip: *const u8,
+    sp: *mut u8,
+    ctx: *mut Ctx,
+) -> u64 {
     // SAFETY: the caller's.
     unsafe {
         if (*entry).ty == Entry::NULL_TYPE {
