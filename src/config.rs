@@ -108,6 +108,20 @@ impl Engine {
         id
     }
 
+    /// What `f` says of the types behind two canonical ids; false for ids that this engine does not have.
+    pub(crate) fn with_types(
+        &self,
+        a: u32,
+        b: u32,
+        f: impl FnOnce(&FuncType, &FuncType) -> bool,
+    ) -> bool {
+        let table = self.0.types.lock().unwrap_or_else(PoisonError::into_inner);
+        match (table.types.get(a as usize), table.types.get(b as usize)) {
+            (Some(a), Some(b)) => f(a, b),
+            _ => false,
+        }
+    }
+
     /// The type behind a canonical id.
     pub(crate) fn type_of(&self, id: u32) -> Option<FuncType> {
         let table = self.0.types.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,6 +19,9 @@ mod trap;
 pub mod cli;
 
 pub use config::{Config, Dispatch, Engine, Limits};
+#[doc(hidden)]
+pub use exec::op_coverage;
+
 pub use error::{Error, ErrorKind, Result};
 pub use module::{
     DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,

@@ -1,11 +1,224 @@
-//! Runs translated code.
+//! Runs translated code: entry into guest code, stubs, thunks, and how a trap becomes an error with a
+//! backtrace. The handlers are in `handlers`, the ways to dispatch them in `dispatch`.
+
+mod backtrace;
+mod cold;
+mod compile;
+mod coverage;
+mod dispatch;
+mod handlers;
+mod num;
+mod table;
+mod value;
+
+pub use coverage::op_coverage;
 
 use crate::config::Engine;
+use crate::error::{Error, Result};
+use crate::ir::code::Code;
+use crate::ir::ops::Family;
 use crate::runtime::Store;
+use crate::runtime::deferred::final_target as resolved;
+use crate::runtime::records::{Entry, FuncKind, FuncRec, Hooks, InstanceRec, MemoryRec, TableRec};
+use crate::runtime::store::StoreCore;
+use crate::trap::{Trap, TrapCode};
+use dispatch::DONE;
 
 impl<T: 'static> Store<T> {
     /// An empty store.
-    pub fn new(_engine: &Engine, _data: T) -> Store<T> {
-        todo!()
+    pub fn new(engine: &Engine, data: T) -> Store<T> {
+        Store::with_hooks(engine, data, &HOOKS)
+    }
+}
+
+/// What `runtime` needs of `exec`.
+static HOOKS: Hooks = Hooks {
+    prepare,
+    entry,
+    call,
+    translate_all,
+    bound,
+    release,
+};
+
+/// Writes the stub of a new record; a call goes there until there is code.
+unsafe fn prepare(core: &StoreCore, func: *mut FuncRec) {
+    // SAFETY: the hook's contract: `func` is a new record at its final address.
+    unsafe {
+        let op = match &(*func).kind {
+            FuncKind::Wasm => Family::Lazy,
+            FuncKind::Host(_) => Family::HostCall,
+            FuncKind::Deferred { .. } => Family::Deferred,
+            FuncKind::Trampoline { .. } => Family::Trampoline,
+        }
+        .form(0);
+        let word = table::words(core.engine.config())[usize::from(op.0)];
+        let float = core
+            .engine
+            .type_of((*func).ty)
+            .is_some_and(|ty| ty.results().first().is_some_and(|result| result.is_float()));
+        (*func).stub = [word, func as u64, u64::from(float)];
+        (*func).code = (*func).stub.as_ptr().cast();
+        (*func).frame = u32::from((*func).params.max((*func).results)) * 8 + 32;
+    }
+}
+
+/// The code cell of a function for callers that run with `memory` in the registers: its own code, or a
+/// thunk that switches memories around it.
+unsafe fn code_for_memory(
+    core: *mut StoreCore,
+    func: *mut FuncRec,
+    memory: *mut MemoryRec,
+) -> *const u8 {
+    // SAFETY: `func` is a live record of the store `core`.
+    unsafe {
+        if (*func).mem.is_null() || (*func).mem == memory {
+            return (*func).code;
+        }
+        if (*func).thunk.is_null() {
+            let words = table::words((*core).engine.config());
+            let word = |form| words[usize::from(Family::SwitchMemory.form(form).0)];
+            let code = Code {
+                words: Box::new([word(0), func as u64, word(1), func as u64]),
+                group: (*func).group,
+                record: std::ptr::null_mut(),
+                places: Box::default(),
+            };
+            (*func).thunk = (*core).code.insert(code).cast();
+        }
+        (*func).thunk
+    }
+}
+
+/// Frame that a call needs, with room for a thunk around the function.
+unsafe fn frame_for_memory(func: *mut FuncRec, memory: *mut MemoryRec) -> u32 {
+    // SAFETY: `func` is a live record.
+    unsafe {
+        let direct = (*func).mem.is_null() || (*func).mem == memory;
+        if direct {
+            (*func).frame
+        } else {
+            u32::from((*func).params.max((*func).results)) * 8 + 32
+        }
+    }
+}
+
+unsafe fn entry(core: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) -> Entry {
+    // SAFETY: the hook's contract.
+    unsafe {
+        let func = resolved(func);
+        let home = (*table).home;
+        Entry {
+            code: code_for_memory(core, func, home),
+            ty: (*func).ty,
+            frame: frame_for_memory(func, home),
+        }
+    }
+}
+
+unsafe fn translate_all(core: *mut StoreCore, instance: *mut InstanceRec) -> Result<()> {
+    // SAFETY: the hook's contract.
+    unsafe {
+        let imported = (&(*instance).module).0.imported_funcs;
+        let count = (&(*instance).funcs).len();
+        for index in imported..count {
+            let func = (&(*instance).funcs)[index];
+            if (*func).code == (*func).stub.as_ptr().cast() {
+                compile::compile(core, func)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing to do: the stub of a deferred function reads what it is bound to at each call, and code that is
+/// translated from now on goes straight there.
+unsafe fn bound(_core: *mut StoreCore, _func: *mut FuncRec, _target: *mut FuncRec) {}
+
+unsafe fn release(core: *mut StoreCore, group: u32) {
+    // SAFETY: the hook's contract.
+    unsafe { (*core).code.release(group) }
+}
+
+/// Enters guest code: a cell with one call and a halt, run on the value stack above what is in use.
+unsafe fn call(
+    core: *mut StoreCore,
+    store: *mut (),
+    func: *mut FuncRec,
+    slots: &mut [u64],
+) -> Result<()> {
+    // SAFETY: the hook's contract; frames are checked against the limit of the stack before use, and
+    // what a nested run changes of the thread's state is restored.
+    unsafe {
+        let func = resolved(func);
+        let ctx = &raw mut (*core).ctx;
+        let config = (*core).engine.config();
+        if (*ctx).depth as usize >= config.limits.host_recursion {
+            return Err(Error::from(
+                Trap::new(TrapCode::StackOverflow)
+                    .with_detail("too many nested calls between host and guest"),
+            ));
+        }
+        let stack = (*core).stack.as_mut_ptr().cast::<u8>();
+        let size = (&(*core).stack).len() * 8;
+        let sp = stack.add((*core).stack_top);
+        let counted = usize::from((*func).params.max((*func).results)) * 8;
+        (*ctx).limit = stack.add(size);
+        (*ctx).core = core;
+        (*ctx).store = store;
+        let new = sp.add(16);
+        if new as usize + counted + (*func).frame as usize > (*ctx).limit as usize {
+            return Err(Error::from(TrapCode::StackOverflow));
+        }
+        let words = table::words(config);
+        let word = |op: crate::ir::ops::Op| words[usize::from(op.0)];
+        let cell = [
+            word(Family::Call.form(0)),
+            16 | u64::from((*func).frame) << 32,
+            (*func).code as u64,
+            word(Family::Halt.form(0)),
+            0,
+        ];
+        std::ptr::copy_nonoverlapping(
+            slots.as_ptr(),
+            new.cast::<u64>(),
+            usize::from((*func).params),
+        );
+
+        let before = ((*ctx).memory, (*ctx).ip, (*ctx).sp, (*core).caller);
+        (*ctx).memory = (*func).mem;
+        if (*ctx).poll == 0 {
+            (*ctx).poll = 1;
+        }
+        (*ctx).depth += 1;
+        let (mem, len) = cold::memory_registers(ctx);
+        let ip = cell.as_ptr().cast::<u8>();
+        let code = if table::uses_tail_calls(config) {
+            let handler = std::mem::transmute::<u64, dispatch::Handler>(cell[0]);
+            handler(ip, sp, mem, len, ctx, 0, 0.0)
+        } else if config.op_coverage {
+            dispatch::run_loop::<true>(ip, sp, mem, len, ctx)
+        } else {
+            dispatch::run_loop::<false>(ip, sp, mem, len, ctx)
+        };
+        (*ctx).depth -= 1;
+
+        let result = if code == DONE {
+            match (*func).results {
+                0 => {}
+                1 if (*func).stub[2] != 0 => slots[0] = (*ctx).facc.to_bits(),
+                1 => slots[0] = (*ctx).acc,
+                count => std::ptr::copy_nonoverlapping(
+                    new.cast::<u64>(),
+                    slots.as_mut_ptr(),
+                    usize::from(count),
+                ),
+            }
+            Ok(())
+        } else {
+            Err(backtrace::error(core, code))
+        };
+        ((*ctx).memory, (*ctx).ip, (*ctx).sp, (*core).caller) = before;
+        result
     }
 }

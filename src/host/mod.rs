@@ -1,1 +1,29 @@
 //! What guests may call: one kernel, WASI preview 1 and the cowasm profile on it.
+//!
+//! - `kernel.rs`: the process (arguments, environment, descriptors, mounts, clocks, randomness) and its builder;
+//!   `files.rs` and `paths.rs`: its operations on descriptors and paths; `descriptor.rs`: the descriptor table
+//! - `fs/`: file systems and the walk along paths
+//! - `stream.rs`, `clock.rs`, `random.rs`, `errno.rs`: what their names say
+//! - `guest.rs`: checked access to guest memory
+//! - `wasi/`: WASI preview 1
+
+#![forbid(unsafe_code)]
+
+pub(crate) mod clock;
+pub(crate) mod descriptor;
+pub(crate) mod errno;
+pub(crate) mod files;
+pub mod fs;
+pub(crate) mod guest;
+pub(crate) mod kernel;
+pub(crate) mod paths;
+pub(crate) mod random;
+pub(crate) mod stream;
+pub mod wasi;
+
+pub use clock::Clock;
+pub use errno::Errno;
+pub use fs::Mount;
+pub use guest::GuestMemory;
+pub use kernel::{Kernel, KernelBuilder};
+pub use stream::Pipe;

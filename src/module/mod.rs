@@ -1,19 +1,41 @@
 //! Bytes to a validated `Module`. Only this layer uses wasmparser for whole modules.
+//!
+//! Map: `parse` walks the sections and fills [`ModuleInner`] with the help of `types` and `const_expr`;
+//! `validate` validates function bodies; `proposals` holds the accepted features and explains
+//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`.
+//!
+//! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
+//! spaces and byte ranges within the file. Only function bodies may be unvalidated, if
+//! [`Config::lazy_validation`](crate::Config) is set; then [`Module::validate_function`] comes before
+//! any other use of a body.
+#![forbid(unsafe_code)]
 
+mod const_expr;
 mod dylink;
+#[cfg(test)]
+mod malformed;
+mod names;
+mod parse;
+mod proposals;
+mod reader;
 mod types;
+mod validate;
 
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
     ValType,
 };
 
 use crate::config::Engine;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// A parsed and validated module. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +74,10 @@ pub(crate) struct ModuleInner {
     pub dylink: Option<DylinkInfo>,
     /// Byte range of the contents of the `name` section.
     pub name_section: Option<Range<usize>>,
+    /// Where the names of the `name` section are, once somebody asked.
+    names: OnceLock<names::Names>,
+    /// What validates a function body; `None` if the module has no bodies.
+    resources: Option<wasmparser::ValidatorResources>,
 }
 
 pub(crate) struct Import {
@@ -141,28 +167,40 @@ pub(crate) enum ConstOp {
 }
 
 impl Module {
-    /// Parses and validates a module.
+    /// Parses and validates a module (with feature `wat`, also text).
     ///
     /// # Errors
     /// The bytes are malformed, invalid, need an unsupported proposal, or exceed a limit of the engine.
-    pub fn new(_engine: &Engine, _bytes: &[u8]) -> Result<Module> {
-        todo!()
+    pub fn new(engine: &Engine, bytes: &[u8]) -> Result<Module> {
+        parse::check_size(bytes.len(), engine.config().limits.module_bytes)?;
+        Module::load(engine, bytes.into(), None)
     }
 
     /// Like [`Module::new`] with a name for messages and backtraces.
     ///
     /// # Errors
-    /// As [`Module::new`].
-    pub fn with_name(_engine: &Engine, _bytes: Vec<u8>, _name: &str) -> Result<Module> {
-        todo!()
+    /// As [`Module::new`]; the message begins with the name.
+    pub fn with_name(engine: &Engine, bytes: Vec<u8>, name: &str) -> Result<Module> {
+        Module::load(engine, bytes.into(), Some(name))
+            .map_err(|error| error.context(format!("`{name}`")))
     }
 
-    /// Reads a module from a file (with feature `wat`, also text).
+    /// Reads a module from a file (with feature `wat`, also text). Its name is the path's last part.
     ///
     /// # Errors
-    /// The file cannot be read, or as [`Module::new`].
-    pub fn from_file(_engine: &Engine, _path: impl AsRef<std::path::Path>) -> Result<Module> {
-        todo!()
+    /// The file cannot be read, or as [`Module::new`]; the message begins with the path.
+    pub fn from_file(engine: &Engine, path: impl AsRef<Path>) -> Result<Module> {
+        let path = path.as_ref();
+        let bytes = read_file(path, engine.config().limits.module_bytes)?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Module::load(engine, bytes.into(), Some(&name.to_string_lossy()))
+            .map_err(|error| error.context(format!("`{}`", path.display())))
+    }
+
+    fn load(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Result<Module> {
+        #[cfg(feature = "wat")]
+        let bytes = text_to_binary(bytes)?;
+        parse::parse(engine, bytes, name).map(|inner| Module(Arc::new(inner)))
     }
 
     /// The engine.
@@ -172,22 +210,32 @@ impl Module {
 
     /// The name given at loading, else the one of the name section.
     pub fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
+        self.0
+            .name
+            .as_deref()
+            .or_else(|| self.names()?.module(&self.0.bytes))
     }
 
     /// The imports in order.
     pub fn imports(&self) -> impl ExactSizeIterator<Item = ImportType<'_>> {
-        self.0.imports.iter().map(|_| -> ImportType<'_> { todo!() })
+        self.0.imports.iter().map(|import| ImportType {
+            module: &import.module,
+            name: &import.name,
+            ty: self.0.import_type(&import.ty),
+        })
     }
 
     /// The exports in order.
     pub fn exports(&self) -> impl ExactSizeIterator<Item = ExportType<'_>> {
-        self.0.exports.iter().map(|_| -> ExportType<'_> { todo!() })
+        self.0.exports.iter().map(|export| ExportType {
+            name: &export.name,
+            ty: self.0.item_type(export.item),
+        })
     }
 
     /// The type of an export. O(1).
-    pub fn get_export(&self, _name: &str) -> Option<ExternType> {
-        todo!()
+    pub fn get_export(&self, name: &str) -> Option<ExternType> {
+        self.0.export(name).map(|item| self.0.item_type(item))
     }
 
     /// The dynamic linking section, if the module has one.
@@ -195,8 +243,302 @@ impl Module {
         self.0.dylink.as_ref()
     }
 
-    /// The name of a function from the name section, else an export's. For backtraces; the section is parsed at each call.
-    pub fn function_name(&self, _index: u32) -> Option<String> {
-        todo!()
+    /// The name of a function for backtraces: from the name section, else of its first export, else
+    /// as it is imported. Guests choose names; print them with control characters escaped.
+    pub fn function_name(&self, index: u32) -> Option<String> {
+        if let Some(name) = self.names().and_then(|n| n.function(&self.0.bytes, index)) {
+            return Some(name.to_owned());
+        }
+        let exports = &self.0.exports;
+        if let Some(export) = exports.iter().find(|e| e.item == ExportItem::Func(index)) {
+            return Some(export.name.to_string());
+        }
+        self.0
+            .imports
+            .iter()
+            .filter(|import| matches!(import.ty, ExternKind::Func(_)))
+            .nth(usize::try_from(index).ok()?)
+            .map(|import| format!("{}.{}", import.module, import.name))
+    }
+
+    /// Validates the body of a defined function by its place among the defined functions. Only of
+    /// use with [`Config::lazy_validation`](crate::Config): else all bodies have been validated.
+    ///
+    /// # Errors
+    /// The body is invalid, needs an unsupported proposal, or does not exist.
+    pub fn validate_function(&self, defined_index: usize) -> Result<()> {
+        let Some(bodies) = self.0.bodies_of(&self.0.bytes) else {
+            return Err(Error::usage("the module defines no functions"));
+        };
+        match bodies.validate(
+            defined_index,
+            wasmparser::FuncValidatorAllocations::default(),
+        ) {
+            Ok(_) => Ok(()),
+            Err(parse::Failure::Wasm(error)) => {
+                Err(proposals::explain_briefly(&self.0.bytes, &error))
+            }
+            Err(parse::Failure::Other(error)) => Err(error),
+        }
+    }
+
+    fn names(&self) -> Option<&names::Names> {
+        let section = self.0.name_section.as_ref()?;
+        Some(
+            self.0
+                .names
+                .get_or_init(|| names::Names::parse(&self.0.bytes, section)),
+        )
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module")
+            .field("name", &self.name())
+            .field("bytes", &self.0.bytes.len())
+            .field("functions", &self.0.funcs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ModuleInner {
+    /// What is exported under a name. O(1).
+    pub(crate) fn export(&self, name: &str) -> Option<ExportItem> {
+        let place = *self.export_index.get(name)?;
+        self.exports.get(place).map(|export| export.item)
+    }
+
+    /// The type of a function of the index space.
+    pub(crate) fn func_type(&self, index: u32) -> Option<&FuncType> {
+        entry(&self.types, *entry(&self.funcs, index)?)
+    }
+
+    fn import_type(&self, kind: &ExternKind) -> ExternType {
+        match kind {
+            ExternKind::Func(ty) => ExternType::Func(valid(entry(&self.types, *ty)).clone()),
+            ExternKind::Table(ty) => ExternType::Table(*ty),
+            ExternKind::Memory(ty) => ExternType::Memory(*ty),
+            ExternKind::Global(ty) => ExternType::Global(*ty),
+        }
+    }
+
+    /// The type of what is exported.
+    fn item_type(&self, item: ExportItem) -> ExternType {
+        match item {
+            ExportItem::Func(index) => ExternType::Func(valid(self.func_type(index)).clone()),
+            ExportItem::Table(index) => ExternType::Table(valid(entry(&self.tables, index)).ty),
+            ExportItem::Memory(index) => ExternType::Memory(*valid(entry(&self.memories, index))),
+            ExportItem::Global(index) => ExternType::Global(valid(entry(&self.globals, index)).ty),
+        }
+    }
+}
+
+fn entry<T>(list: &[T], index: u32) -> Option<&T> {
+    list.get(usize::try_from(index).ok()?)
+}
+
+/// Something that validation has proved to exist.
+fn valid<T>(item: Option<T>) -> T {
+    item.unwrap_or_else(|| unreachable!("an index of a validated module is within its index space"))
+}
+
+/// Reads a file that may not be longer than `most` bytes; devices and growing files are cut off there.
+fn read_file(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let failed = |source| {
+        Error::new(ErrorKind::Io {
+            path: path.display().to_string(),
+            source,
+        })
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let too_long = |length| {
+        parse::check_size(length, most).map_err(|e| e.context(format!("`{}`", path.display())))
+    };
+    too_long(length)?;
+    let mut bytes = Vec::new();
+    // One byte more than is allowed tells whether the file goes on.
+    let read_most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let reserved = bytes.try_reserve_exact(length.saturating_add(1));
+    reserved
+        .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::OutOfMemory, error)))?;
+    file.take(read_most)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    too_long(bytes.len())?;
+    Ok(bytes)
+}
+
+/// Translates the text format; binary modules are passed through.
+#[cfg(feature = "wat")]
+fn text_to_binary(bytes: Box<[u8]>) -> Result<Box<[u8]>> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if !matches!(first, Some(b'(' | b';')) {
+        return Ok(bytes);
+    }
+    match wat::parse_bytes(&bytes) {
+        Ok(binary) => Ok(binary.into_owned().into()),
+        Err(error) => Err(Error::msg(format!("invalid text module: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Limits};
+
+    pub(super) fn module(text: &str) -> Module {
+        let bytes = wat::parse_str(text).unwrap();
+        Module::new(&Engine::default(), &bytes).unwrap()
+    }
+
+    #[test]
+    fn imports_and_exports_come_in_order_with_their_types() {
+        let module = module(
+            r#"(module
+                (import "env" "f" (func (param i32 f64) (result i64)))
+                (import "env" "t" (table 1 2 externref))
+                (import "env" "m" (memory 3))
+                (import "env" "g" (global (mut f32)))
+                (func (export "h") (param externref))
+                (export "f again" (func 0))
+                (export "t" (table 0))
+                (export "m" (memory 0))
+                (export "g" (global 0)))"#,
+        );
+        let imports: Vec<_> = module.imports().collect();
+        assert_eq!(module.imports().len(), 4);
+        assert!(imports.iter().all(|import| import.module == "env"));
+        let names: Vec<_> = imports.iter().map(|import| import.name).collect();
+        assert_eq!(names, ["f", "t", "m", "g"]);
+        let f = ExternType::Func(FuncType::new([ValType::I32, ValType::F64], [ValType::I64]));
+        let t = ExternType::Table(TableType {
+            element: RefType::Extern,
+            minimum: 1,
+            maximum: Some(2),
+        });
+        let m = ExternType::Memory(MemoryType {
+            minimum: 3,
+            maximum: None,
+        });
+        let g = ExternType::Global(GlobalType {
+            value: ValType::F32,
+            mutable: true,
+        });
+        let types: Vec<_> = imports.into_iter().map(|import| import.ty).collect();
+        assert_eq!(types, [f.clone(), t.clone(), m.clone(), g.clone()]);
+
+        let h = ExternType::Func(FuncType::new([ValType::Ref(RefType::Extern)], []));
+        let exports: Vec<_> = module.exports().map(|e| (e.name, e.ty)).collect();
+        let expected = [
+            ("h", h.clone()),
+            ("f again", f),
+            ("t", t),
+            ("m", m),
+            ("g", g),
+        ];
+        assert_eq!(exports, expected);
+        assert_eq!(module.get_export("h"), Some(h));
+        assert_eq!(module.get_export("x"), None);
+    }
+
+    #[test]
+    fn function_names_come_from_the_name_section_then_exports_then_imports() {
+        let module = module(
+            r#"(module $the_module
+                (import "env" "imported" (func))
+                (func $named (export "e0"))
+                (func (export "e1"))
+                (func))"#,
+        );
+        assert_eq!(module.name(), Some("the_module"));
+        assert_eq!(module.function_name(0).as_deref(), Some("env.imported"));
+        assert_eq!(module.function_name(1).as_deref(), Some("named"));
+        assert_eq!(module.function_name(2).as_deref(), Some("e1"));
+        assert_eq!(module.function_name(3), None);
+        assert_eq!(module.function_name(u32::MAX), None);
+    }
+
+    #[test]
+    fn the_name_given_at_loading_is_preferred_and_begins_messages() {
+        let bytes = wat::parse_str("(module $inside)").unwrap();
+        let engine = Engine::default();
+        let module = Module::with_name(&engine, bytes, "outside").unwrap();
+        assert_eq!(module.name(), Some("outside"));
+        let error = Module::with_name(&engine, b"\0asm".to_vec(), "outside").unwrap_err();
+        assert!(
+            error.to_string().starts_with("`outside`: invalid module: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_is_named_in_messages_and_by_its_last_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let good = folder.path().join("good.wasm");
+        std::fs::write(&good, b"\0asm\x01\0\0\0").unwrap();
+        let module = Module::from_file(&engine, &good).unwrap();
+        assert_eq!(module.name(), Some("good.wasm"));
+
+        let bad = folder.path().join("bad.wasm");
+        std::fs::write(&bad, b"not wasm").unwrap();
+        let error = Module::from_file(&engine, &bad).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Malformed { offset: 0, .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("bad.wasm"), "{error}");
+
+        for unreadable in [folder.path().join("absent.wasm"), folder.path().into()] {
+            let error = Module::from_file(&engine, &unreadable).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_longer_than_the_limit_is_refused_before_it_is_read() {
+        let engine = Engine::new(Config {
+            limits: Limits {
+                module_bytes: 8,
+                ..Limits::default()
+            },
+            ..Config::default()
+        });
+        assert!(Module::new(&engine, b"\0asm\x01\0\0\0").is_ok());
+        let too_long = b"\0asm\x01\0\0\0\0\x02\x01a";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.wasm");
+        std::fs::write(&path, too_long).unwrap();
+        for outcome in [
+            Module::new(&engine, too_long),
+            Module::with_name(&engine, too_long.to_vec(), "long"),
+            Module::from_file(&engine, &path),
+        ] {
+            let error = outcome.unwrap_err();
+            let ErrorKind::Limit {
+                needed, allowed, ..
+            } = error.kind()
+            else {
+                panic!("{error}")
+            };
+            assert_eq!((*needed, *allowed), (12, 8));
+        }
+    }
+
+    #[cfg(feature = "wat")]
+    #[test]
+    fn text_is_accepted_and_binary_is_never_taken_for_text() {
+        let engine = Engine::default();
+        let text = b"\n;; a comment\n(module (func (export \"f\")))";
+        let module = Module::new(&engine, text).unwrap();
+        assert!(module.get_export("f").is_some());
+        assert!(Module::new(&engine, b"(module (func (unknown)))").is_err());
+        for binary in [b"".as_slice(), b" ", b"asm\0"] {
+            let error = Module::new(&engine, binary).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Malformed { .. }));
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The types of the language as the API shows them: values, functions, memories, tables, globals.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 /// The type of a value.
@@ -161,4 +163,96 @@ pub struct ExportType<'a> {
     pub name: &'a str,
     /// What is offered.
     pub ty: ExternType,
+}
+
+/// A function type of the validator; `None` for types of other proposals.
+pub(super) fn func(ty: &wasmparser::SubType) -> Option<FuncType> {
+    let wasmparser::CompositeInnerType::Func(ty) = &ty.composite_type.inner else {
+        return None;
+    };
+    let types = ty
+        .params()
+        .iter()
+        .chain(ty.results())
+        .map(|ty| value(*ty))
+        .collect::<Option<std::sync::Arc<[ValType]>>>()?;
+    Some(FuncType {
+        types,
+        params: ty.params().len(),
+    })
+}
+
+/// A value type of the validator; `None` for types of other proposals.
+pub(crate) fn value(ty: wasmparser::ValType) -> Option<ValType> {
+    Some(match ty {
+        wasmparser::ValType::I32 => ValType::I32,
+        wasmparser::ValType::I64 => ValType::I64,
+        wasmparser::ValType::F32 => ValType::F32,
+        wasmparser::ValType::F64 => ValType::F64,
+        wasmparser::ValType::Ref(ty) => ValType::Ref(reference(ty)?),
+        wasmparser::ValType::V128 => return None,
+    })
+}
+
+/// A reference type of the validator; `None` for types of other proposals.
+pub(super) fn reference(ty: wasmparser::RefType) -> Option<RefType> {
+    if ty == wasmparser::RefType::FUNCREF {
+        Some(RefType::Func)
+    } else if ty == wasmparser::RefType::EXTERNREF {
+        Some(RefType::Extern)
+    } else {
+        None
+    }
+}
+
+/// A table type of the validator; `None` for types of other proposals.
+pub(super) fn table(ty: &wasmparser::TableType) -> Option<TableType> {
+    Some(TableType {
+        element: reference(ty.element_type)?,
+        minimum: ty.initial,
+        maximum: ty.maximum,
+    })
+}
+
+/// A memory type of the validator.
+pub(super) fn memory(ty: &wasmparser::MemoryType) -> MemoryType {
+    MemoryType {
+        minimum: ty.initial,
+        maximum: ty.maximum,
+    }
+}
+
+/// A global type of the validator; `None` for types of other proposals.
+pub(super) fn global(ty: &wasmparser::GlobalType) -> Option<GlobalType> {
+    Some(GlobalType {
+        value: value(ty.content_type)?,
+        mutable: ty.mutable,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_type_keeps_parameters_and_results_apart() {
+        let ty = FuncType::new([ValType::I32, ValType::F64], [ValType::I64]);
+        assert_eq!(ty.params(), [ValType::I32, ValType::F64]);
+        assert_eq!(ty.results(), [ValType::I64]);
+        assert_eq!(ty.to_string(), "(i32 f64) -> (i64)");
+        assert_ne!(
+            ty,
+            FuncType::new([ValType::I32], [ValType::F64, ValType::I64])
+        );
+    }
+
+    #[test]
+    fn types_of_other_proposals_have_no_counterpart() {
+        use wasmparser::{HeapType, RefType as Parsed};
+        assert_eq!(reference(Parsed::FUNCREF), Some(RefType::Func));
+        assert_eq!(reference(Parsed::EXTERNREF), Some(RefType::Extern));
+        assert_eq!(reference(Parsed::ANYREF), None);
+        assert_eq!(Parsed::new(false, HeapType::FUNC).and_then(reference), None);
+        assert_eq!(value(wasmparser::ValType::V128), None);
+    }
 }

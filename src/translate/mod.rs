@@ -1,1 +1,247 @@
-//! Validated WebAssembly to ir.
+//! Validated WebAssembly to ir: one pass over a function body, at its first call.
+//!
+//! The translator keeps a virtual operand stack (`stack`). `local.get` and constants emit nothing; a
+//! result stays in the accumulator until something else needs the accumulator; `local.set` and
+//! settling patch the producer so that it also writes a slot; comparisons fold into branches (`fuse`);
+//! additions and shifts fold into addresses. At labels everything lies in slots: the slot of stack
+//! height `h` is fixed, so all paths agree. The work per operator is bounded: only the topmost
+//! [`stack::LAZY`] entries may be unsettled, so nothing scans a deep stack.
+//!
+//! Everything that linking decided is baked: callee code, addresses of globals, tables, memories and
+//! the values of immutable globals (memory and table bases among them).
+
+#![forbid(unsafe_code)]
+
+mod control;
+mod emit;
+mod fuse;
+mod stack;
+mod visit;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::module::{FuncType, GlobalType, Module, ValType};
+use emit::Emitter;
+use stack::Item;
+use wasmparser::{BinaryReader, FunctionBody};
+
+/// What linking decided, as translation needs it.
+pub(crate) trait Environment {
+    /// Code and frame size of a function of the index space.
+    fn callee(&self, index: u32) -> Callee;
+    /// A function as a slot value.
+    fn function_reference(&self, index: u32) -> u64;
+    /// A global.
+    fn global(&self, index: u32) -> GlobalCell;
+    /// A table.
+    fn table(&self, index: u32) -> TableRef;
+    /// Address of a memory's record.
+    fn memory(&self, index: u32) -> u64;
+    /// Address of the instance's record.
+    fn instance(&self) -> u64;
+}
+
+/// Where a direct call goes.
+pub(crate) struct Callee {
+    /// Address of the code cell.
+    pub code: u64,
+    /// Bytes of stack it needs.
+    pub frame: u32,
+}
+
+/// A global's cell.
+pub(crate) struct GlobalCell {
+    pub address: u64,
+    /// Present value; final if the global is immutable.
+    pub value: u64,
+    pub ty: GlobalType,
+}
+
+/// A table.
+pub(crate) struct TableRef {
+    /// Address of the record.
+    pub address: u64,
+    /// Whether its entries are right for this instance's memory, so that `call_indirect` may use them.
+    pub direct: bool,
+}
+
+/// Translated code before it is finished for a way of dispatch: word 0 of every instruction is its operator's number.
+pub(crate) struct Translation {
+    pub code: Vec<u64>,
+    /// Words at which instructions start.
+    pub starts: Vec<u32>,
+    /// Words that hold a target (as a word index) of a jump table; the word before wants the target's handler.
+    pub jump_entries: Vec<u32>,
+    /// (word, byte offset in the module) of instructions that can trap or call.
+    pub places: Vec<(u32, u32)>,
+    /// Bytes of the frame.
+    pub frame: u32,
+}
+
+/// Translates the body of a defined function.
+///
+/// # Errors
+/// The body cannot be read (only if it was not validated).
+pub(crate) fn translate(
+    module: &Module,
+    defined: usize,
+    config: &Config,
+    environment: &dyn Environment,
+) -> Result<Translation> {
+    match Translator::run(module, defined, config, environment, false)? {
+        Some(translation) => Ok(translation),
+        // The frame is larger than 16-bit slot offsets reach: once more, with far slots.
+        None => Translator::run(module, defined, config, environment, true)?
+            .ok_or_else(|| Error::msg("internal error: a far frame does not fit")),
+    }
+}
+
+/// The state of one translation.
+struct Translator<'a> {
+    module: &'a Module,
+    config: &'a Config,
+    environment: &'a dyn Environment,
+    out: Emitter,
+    /// The virtual operand stack.
+    stack: Vec<Item>,
+    /// Entries below this height lie in their slots.
+    settled: usize,
+    /// Greatest height used, saved words of calls included.
+    max_height: usize,
+    locals: Vec<ValType>,
+    params: usize,
+    blocks: Vec<control::Block>,
+    /// The local that the accumulator of each class holds.
+    acc_local: [Option<u32>; 2],
+    /// The code being translated cannot be reached.
+    dead: bool,
+    /// Blocks opened inside unreachable code.
+    skipped: u32,
+    /// The frame may be larger than u16 offsets reach.
+    far: bool,
+    /// Next scratch slot for far operands.
+    scratch: u32,
+    /// Open fuel checks: (instruction, operators counted for it).
+    checks: Vec<(usize, u32)>,
+}
+
+/// Slots between parameters and other locals that bring far operands near.
+const SCRATCH_SLOTS: usize = 4;
+/// Greatest slot offset in a u16 field.
+const NEAR: u32 = 0xfff8;
+
+impl<'a> Translator<'a> {
+    /// `None`: the frame needs far slots.
+    fn run(
+        module: &'a Module,
+        defined: usize,
+        config: &'a Config,
+        environment: &'a dyn Environment,
+        far: bool,
+    ) -> Result<Option<Translation>> {
+        let inner = &module.0;
+        let missing = || Error::usage(format!("no function body {defined}"));
+        let range = inner.bodies.get(defined).ok_or_else(missing)?.clone();
+        let bytes = inner.bytes.get(range.clone()).ok_or_else(missing)?;
+        let ty = inner
+            .funcs
+            .get(inner.imported_funcs + defined)
+            .and_then(|index| inner.types.get(*index as usize))
+            .ok_or_else(missing)?;
+        let body = FunctionBody::new(BinaryReader::new(bytes, range.start as u64));
+        let mut locals: Vec<ValType> = ty.params().to_vec();
+        let params = locals.len();
+        for group in body.get_locals_reader().map_err(unreadable)? {
+            let (count, ty) = group.map_err(unreadable)?;
+            let ty = value_type(ty)?;
+            locals.resize(locals.len() + count as usize, ty);
+        }
+        let mut translator = Translator {
+            module,
+            config,
+            environment,
+            out: Emitter::default(),
+            stack: Vec::new(),
+            settled: 0,
+            max_height: 0,
+            locals,
+            params,
+            blocks: Vec::new(),
+            acc_local: [None; 2],
+            dead: false,
+            skipped: 0,
+            far,
+            scratch: 0,
+            checks: Vec::new(),
+        };
+        translator.enter(ty);
+        let mut reader = body.get_operators_reader().map_err(unreadable)?;
+        while !reader.eof() {
+            let (operator, offset) = reader.read_with_offset().map_err(unreadable)?;
+            translator.out.offset = u32::try_from(offset).unwrap_or(u32::MAX);
+            if translator.operator(operator)? {
+                break;
+            }
+        }
+        translator.finish(ty)
+    }
+
+    /// Function entry: the check for fuel and interruption, then zeroed locals.
+    fn enter(&mut self, ty: &FuncType) {
+        self.check();
+        self.zero_locals();
+        self.open_function(ty);
+    }
+
+    fn finish(mut self, ty: &FuncType) -> Result<Option<Translation>> {
+        self.close_checks(0);
+        // Code cells never end inside an instruction that is read ahead.
+        self.out
+            .emit(crate::ir::ops::Family::Unreachable.form(0), 0);
+        let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
+        let slots = self.locals.len() + scratch + self.max_height + 4;
+        let slots = slots.max(ty.results().len());
+        let frame = u32::try_from(slots * 8)
+            .map_err(|_| Error::msg("a function's frame is larger than 4 GiB"))?;
+        if frame > NEAR && !self.far {
+            return Ok(None);
+        }
+        let Emitter {
+            code,
+            starts,
+            jump_entries,
+            places,
+            ..
+        } = self.out;
+        Ok(Some(Translation {
+            code,
+            starts,
+            jump_entries,
+            places,
+            frame,
+        }))
+    }
+}
+
+/// The class of a type's accumulator: 0 integers and references, 1 floats.
+fn class(ty: ValType) -> usize {
+    usize::from(ty.is_float())
+}
+
+/// A type of the parser as ours.
+fn value_type(ty: wasmparser::ValType) -> Result<ValType> {
+    crate::module::value_type(ty).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported {
+            proposal: "unknown",
+            detail: format!("values of type {ty}"),
+        })
+    })
+}
+
+/// A body that cannot be read: it was not validated.
+fn unreadable(error: wasmparser::BinaryReaderError) -> Error {
+    Error::new(ErrorKind::Malformed {
+        reason: error.message().to_string(),
+        offset: usize::try_from(error.offset()).unwrap_or(usize::MAX),
+    })
+}

@@ -1,0 +1,313 @@
+//! Calls and returns.
+//!
+//! A callee's frame starts at `new = sp + delta` in the caller's own frame; the caller has written the
+//! arguments to the first slots. `new[-8]` is the return ip and `new[-16]` the caller's `sp`: fixed
+//! places, because the processor does not predict the virtual ip and sp, and every load on their way counts.
+//! A single result comes back in the accumulators; several lie in the first slots of the callee's frame.
+
+use crate::exec::cold;
+use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
+use crate::exec::value::{Operand, Value, field16, field32, field64};
+use crate::runtime::records::{Ctx, Entry, FuncRec, TableRec};
+use crate::trap::TrapCode;
+
+/// Writes the return ip and the caller's frame below the new frame.
+///
+/// # Safety
+/// `new - 16` is in the caller's frame.
+#[inline(always)]
+unsafe fn link(new: *mut u8, return_ip: *const u8, sp: *mut u8) {
+    // SAFETY: the caller's.
+    unsafe {
+        *new.cast::<u64>().sub(1) = return_ip as u64;
+        *new.cast::<u64>().sub(2) = sp as u64;
+    }
+}
+
+/// Whether a frame of `size` bytes at `new` does not fit.
+///
+/// # Safety
+/// `ctx` is the running thread's state.
+#[inline(always)]
+unsafe fn overflows(new: *mut u8, size: u32, ctx: *mut Ctx) -> bool {
+    // SAFETY: the caller's.
+    unsafe { new as usize + size as usize > (*ctx).limit as usize }
+}
+
+handler! {
+    /// Calls a function whose code is known.
+    [D: Dispatch]
+    call(ip, sp, mem, len, ctx, acc, facc) {
+        let new = sp.add(field16(ip, 8));
+        if overflows(new, field32(ip, 12), ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        link(new, ip.add(24), sp);
+        D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The same; the last argument is in an accumulator and goes to slot @10 first.
+    [D: Dispatch, const INTEGER: bool]
+    call_last(ip, sp, mem, len, ctx, acc, facc) {
+        let new = sp.add(field16(ip, 8));
+        if overflows(new, field32(ip, 12), ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        if INTEGER {
+            acc.put(sp, field16(ip, 10));
+        } else {
+            facc.put(sp, field16(ip, 10));
+        }
+        link(new, ip.add(24), sp);
+        D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Calls from a frame that is larger than u16 offsets reach.
+    [D: Dispatch]
+    call_far(ip, sp, mem, len, ctx, acc, facc) {
+        let new = sp.add(field32(ip, 8) as usize);
+        if overflows(new, field32(ip, 12), ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        link(new, ip.add(24), sp);
+        D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Calls through a table whose entries are right for this function's memory.
+    [D: Dispatch, X: Operand]
+    call_indirect(ip, sp, mem, len, ctx, acc, facc) {
+        let table = field64(ip, 16) as *const TableRec;
+        let index = u64::from(X::get::<u32>(ip, sp, acc, facc));
+        if index >= (*table).len {
+            trap!(TrapCode::UndefinedElement; ip, sp, ctx)
+        }
+        let entry = (*table).entries.add(index as usize);
+        if (*entry).ty != field32(ip, 12) {
+            return wrong_entry(entry, ip, sp, ctx);
+        }
+        let new = sp.add(field16(ip, 8));
+        if overflows(new, (*entry).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        link(new, ip.add(24), sp);
+        D::next((*entry).code, new, mem, len, ctx, acc, facc)
+    }
+}
+
+/// Tells a null entry from one of another type.
+///
+/// # Safety
+/// `entry` is a live entry; `ctx` the running thread's state.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn wrong_entry(
+    entry: *const Entry,
+    ip: *const u8,
+    sp: *mut u8,
+    ctx: *mut Ctx,
+) -> u64 {
+    // SAFETY: the caller's.
+    unsafe {
+        if (*entry).ty == Entry::NULL_TYPE {
+            trap!(TrapCode::UninitializedElement; ip, sp, ctx)
+        }
+        trap!(TrapCode::IndirectCallTypeMismatch; ip, sp, ctx)
+    }
+}
+
+handler! {
+    /// Calls through any table from any function: the code is chosen for the memory that is in the registers.
+    [D: Dispatch, X: Operand]
+    call_any(ip, sp, mem, len, ctx, acc, facc) {
+        let func = cold::table_function(
+            ctx, field64(ip, 16) as *mut TableRec, X::get::<u32>(ip, sp, acc, facc), field32(ip, 12));
+        if func.is_null() {
+            return cold::stopped(ip, sp, ctx);
+        }
+        let new = sp.add(field32(ip, 8) as usize);
+        if overflows(new, (*func).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        link(new, ip.add(32), sp);
+        D::next(cold::code_for(ctx, func), new, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Replaces this frame by the callee's.
+    [D: Dispatch]
+    tail_call(ip, sp, mem, len, ctx, acc, facc) {
+        if overflows(sp, field32(ip, 12), ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        let from = sp.add(field32(ip, 8) as usize).cast::<u64>();
+        std::ptr::copy(from, sp.cast::<u64>(), field32(ip, 28) as usize);
+        D::next(field64(ip, 16) as *const u8, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The same through a table.
+    [D: Dispatch, X: Operand]
+    tail_call_any(ip, sp, mem, len, ctx, acc, facc) {
+        let func = cold::table_function(
+            ctx, field64(ip, 16) as *mut TableRec, X::get::<u32>(ip, sp, acc, facc), field32(ip, 12));
+        if func.is_null() {
+            return cold::stopped(ip, sp, ctx);
+        }
+        if overflows(sp, (*func).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        let from = sp.add(field32(ip, 8) as usize).cast::<u64>();
+        std::ptr::copy(from, sp.cast::<u64>(), field32(ip, 28) as usize);
+        D::next(cold::code_for(ctx, func), sp, mem, len, ctx, acc, facc)
+    }
+}
+
+/// Goes back to the caller.
+macro_rules! give_back {
+    ($D:ident; $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:expr, $facc:expr) => {{
+        let saved = $sp.cast::<u64>();
+        $D::next(
+            *saved.sub(1) as *const u8,
+            *saved.sub(2) as *mut u8,
+            $mem,
+            $len,
+            $ctx,
+            $acc,
+            $facc,
+        )
+    }};
+}
+
+handler! {
+    /// The result is in the accumulator, or there is none, or there are several in the first slots.
+    [D: Dispatch]
+    ret(ip, sp, mem, len, ctx, acc, facc) {
+        give_back!(D; sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The result is in slot @10.
+    [D: Dispatch]
+    ret_slot(ip, sp, mem, len, ctx, acc, facc) {
+        give_back!(D; sp, mem, len, ctx, u64::slot(sp, field16(ip, 10)), facc)
+    }
+}
+handler! {
+    /// The result is a float in slot @10.
+    [D: Dispatch]
+    ret_slot_f(ip, sp, mem, len, ctx, acc, facc) {
+        give_back!(D; sp, mem, len, ctx, acc, f64::slot(sp, field16(ip, 10)))
+    }
+}
+handler! {
+    /// The result is an integer constant.
+    [D: Dispatch]
+    ret_imm(ip, sp, mem, len, ctx, acc, facc) {
+        give_back!(D; sp, mem, len, ctx, i64::imm(ip, 12, 12) as u64, facc)
+    }
+}
+handler! {
+    /// First call of a function: translates it, patches the call that came here, and goes on into it.
+    [D: Dispatch]
+    lazy(ip, sp, mem, len, ctx, acc, facc) {
+        let func = field64(ip, 8) as *mut FuncRec;
+        let code = cold::translate(ctx, func, sp);
+        if code != DONE {
+            return code;
+        }
+        D::next((*func).code, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// A call that still goes to the stub of a translated function.
+    [D: Dispatch]
+    forward(ip, sp, mem, len, ctx, acc, facc) {
+        let func = field64(ip, 8) as *mut FuncRec;
+        if overflows(sp, (*func).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        cold::patch_caller(func, sp);
+        D::next((*func).code, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Calls the host and returns for it. The memory may have grown; one result is put in both accumulators.
+    [D: Dispatch]
+    host_call(ip, sp, mem, len, ctx, acc, facc) {
+        let code = cold::call_host(ctx, field64(ip, 8) as *mut FuncRec, sp);
+        if code != DONE {
+            return code;
+        }
+        let (mem, len) = cold::memory_registers(ctx);
+        let result = u64::slot(sp, 0);
+        give_back!(D; sp, mem, len, ctx, result, f64::from_bits(result))
+    }
+}
+handler! {
+    /// A function that is bound later: resolves it and goes there.
+    [D: Dispatch]
+    deferred(ip, sp, mem, len, ctx, acc, facc) {
+        let func = field64(ip, 8) as *mut FuncRec;
+        let target = cold::resolve(ctx, func, sp);
+        if target.is_null() {
+            return cold::stopped(ip, sp, ctx);
+        }
+        if overflows(sp, (*target).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        let (mem, len) = cold::memory_registers(ctx);
+        D::next(cold::code_for(ctx, target), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Calls `table[p]` in place of this frame: the other parameters move down over the pointer,
+    /// surplus ones are dropped.
+    [D: Dispatch]
+    trampoline(ip, sp, mem, len, ctx, acc, facc) {
+        let func = field64(ip, 8) as *mut FuncRec;
+        let target = cold::trampoline_target(ctx, func, sp);
+        if target.is_null() {
+            return cold::stopped(ip, sp, ctx);
+        }
+        if overflows(sp, (*target).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        D::next(cold::code_for(ctx, target), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Around a call into another memory: a frame of its own above the arguments, in which the
+    /// caller's memory is kept (behind the greater of parameters and results).
+    [D: Dispatch]
+    switch_call(ip, sp, mem, len, ctx, acc, facc) {
+        let func = field64(ip, 8) as *mut FuncRec;
+        let keep = usize::from((*func).params.max((*func).results)) * 8;
+        let new = sp.add(keep + 24);
+        if overflows(new, (*func).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        std::ptr::copy_nonoverlapping(sp.cast::<u64>(), new.cast::<u64>(), usize::from((*func).params));
+        ((*ctx).memory as u64).put(sp, keep);
+        link(new, ip.add(16), sp);
+        (*ctx).memory = (*func).mem;
+        let (mem, len) = cold::memory_registers(ctx);
+        D::next((*func).code, new, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Back from another memory.
+    [D: Dispatch]
+    switch_ret(ip, sp, mem, len, ctx, acc, facc) {
+        let func = field64(ip, 8) as *mut FuncRec;
+        let keep = usize::from((*func).params.max((*func).results)) * 8;
+        (*ctx).memory = u64::slot(sp, keep) as *mut _;
+        let (mem, len) = cold::memory_registers(ctx);
+        if (*func).results > 1 {
+            std::ptr::copy(sp.add(keep + 24).cast::<u64>(), sp.cast::<u64>(), usize::from((*func).results));
+        }
+        give_back!(D; sp, mem, len, ctx, acc, facc)
+    }
+}

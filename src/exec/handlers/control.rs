@@ -1,0 +1,72 @@
+//! Jumps, branches on a value, jump tables, and the checks for fuel and interruption.
+
+use crate::exec::cold;
+use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
+use crate::exec::value::{Operand, field_disp, field32, keep_branch};
+use crate::runtime::records::Ctx;
+use crate::trap::TrapCode;
+
+handler! {
+    /// Always jumps.
+    [D: Dispatch]
+    jump(ip, sp, mem, len, ctx, acc, facc) {
+        D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Branches if the operand is not zero, or is zero.
+    [D: Dispatch, X: Operand, const NONZERO: bool]
+    br_test(ip, sp, mem, len, ctx, acc, facc) {
+        if (X::get::<u32>(ip, sp, acc, facc) != 0) == NONZERO {
+            keep_branch();
+            return D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
+        }
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Jumps through a table of (handler, ip): a mispredicted jump resolves after one load.
+    [D: Dispatch, X: Operand]
+    br_table(ip, sp, mem, len, ctx, acc, facc) {
+        let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12)) as usize;
+        let entry = ip.add(16 + 16 * index).cast::<u64>();
+        D::enter(*entry, *entry.add(1) as *const u8, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Traps.
+    [D: Dispatch]
+    unreachable(ip, sp, mem, len, ctx, acc, facc) {
+        trap!(TrapCode::Unreachable; ip, sp, ctx)
+    }
+}
+handler! {
+    /// Ends the run; the results are in the accumulators or in the callee's frame.
+    [D: Dispatch]
+    halt(ip, sp, mem, len, ctx, acc, facc) {
+        (*ctx).acc = acc;
+        (*ctx).facc = facc;
+        DONE
+    }
+}
+handler! {
+    /// Pays fuel, or looks from time to time whether the guest has to stop.
+    [D: Dispatch, const FUEL: bool, const POLL: bool]
+    check(ip, sp, mem, len, ctx, acc, facc) {
+        if FUEL {
+            let cost = u64::from(field32(ip, 12));
+            match (*ctx).fuel.checked_sub(cost) {
+                Some(left) => (*ctx).fuel = left,
+                None => trap!(TrapCode::OutOfFuel; ip, sp, ctx),
+            }
+        }
+        if POLL {
+            let poll = (*ctx).poll.wrapping_sub(1);
+            (*ctx).poll = poll;
+            if poll == 0 && cold::must_stop(ctx) {
+                trap!(TrapCode::Interrupted; ip, sp, ctx)
+            }
+        }
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}

@@ -1,0 +1,167 @@
+//! Copies between slots and accumulators, globals, and the zeroing of locals at function entry.
+
+use crate::exec::dispatch::{Dispatch, handler};
+use crate::exec::value::{Operand, Value, field16, field32, field64, keep_branch};
+use crate::runtime::records::Ctx;
+
+handler! {
+    /// `d = a`.
+    [D: Dispatch]
+    copy_ss(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 10)).put(sp, field16(ip, 8));
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `d = a`, then the same for a second pair.
+    [D: Dispatch]
+    copy_ss2(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 10)).put(sp, field16(ip, 8));
+        u64::slot(sp, field16(ip, 14)).put(sp, field16(ip, 12));
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `d = acc`.
+    [D: Dispatch]
+    copy_acc(ip, sp, mem, len, ctx, acc, facc) {
+        acc.put(sp, field16(ip, 8));
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `d = facc`.
+    [D: Dispatch]
+    copy_facc(ip, sp, mem, len, ctx, acc, facc) {
+        facc.put(sp, field16(ip, 8));
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `d = imm`.
+    [D: Dispatch]
+    copy_imm(ip, sp, mem, len, ctx, acc, facc) {
+        field64(ip, 16).put(sp, field16(ip, 8));
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Near slot = far slot.
+    [D: Dispatch]
+    copy_far_get(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field32(ip, 12) as usize).put(sp, field16(ip, 8));
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Far slot = near slot.
+    [D: Dispatch]
+    copy_far_put(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 8)).put(sp, field32(ip, 12) as usize);
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Far slot = acc.
+    [D: Dispatch]
+    copy_far_acc(ip, sp, mem, len, ctx, acc, facc) {
+        acc.put(sp, field32(ip, 12) as usize);
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Far slot = facc.
+    [D: Dispatch]
+    copy_far_facc(ip, sp, mem, len, ctx, acc, facc) {
+        facc.put(sp, field32(ip, 12) as usize);
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Copies a run of slots, ascending; the target is below the source or does not overlap it.
+    [D: Dispatch]
+    copy_block(ip, sp, mem, len, ctx, acc, facc) {
+        let count = field32(ip, 16) as usize;
+        std::ptr::copy(
+            sp.add(field32(ip, 12) as usize).cast::<u64>(),
+            sp.add(field32(ip, 8) as usize).cast::<u64>(),
+            count,
+        );
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `acc = cell`, and in slot d.
+    [D: Dispatch, const STORE: bool]
+    global_get(ip, sp, mem, len, ctx, acc, facc) {
+        let value = *(field64(ip, 16) as *const u64);
+        if STORE {
+            value.put(sp, field16(ip, 8));
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, value, facc)
+    }
+}
+handler! {
+    /// `facc = cell`, and in slot d.
+    [D: Dispatch, const STORE: bool]
+    global_get_f(ip, sp, mem, len, ctx, acc, facc) {
+        let value = *(field64(ip, 16) as *const u64);
+        if STORE {
+            value.put(sp, field16(ip, 8));
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, acc, f64::from_bits(value))
+    }
+}
+handler! {
+    /// `cell = slot | acc`.
+    [D: Dispatch, X: Operand]
+    global_set(ip, sp, mem, len, ctx, acc, facc) {
+        *(field64(ip, 16) as *mut u64) = X::get::<u64>(ip, sp, acc, facc);
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `cell = facc`.
+    [D: Dispatch]
+    global_set_f(ip, sp, mem, len, ctx, acc, facc) {
+        *(field64(ip, 16) as *mut u64) = facc.to_bits();
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `cell = imm`.
+    [D: Dispatch]
+    global_set_imm(ip, sp, mem, len, ctx, acc, facc) {
+        *(field64(ip, 16) as *mut u64) = field64(ip, 24);
+        D::next(ip.add(32), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Zeroes `N` slots from d.
+    [D: Dispatch, const N: usize]
+    enter(ip, sp, mem, len, ctx, acc, facc) {
+        let first = sp.add(field16(ip, 8)).cast::<u64>();
+        let mut i = 0;
+        while i < N {
+            *first.add(i) = 0;
+            i += 1;
+        }
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Zeroes an even number of slots from d. The barrier keeps LLVM from calling memset.
+    [D: Dispatch]
+    enter_n(ip, sp, mem, len, ctx, acc, facc) {
+        let first = sp.add(field16(ip, 8)).cast::<u64>();
+        let count = field32(ip, 12) as usize;
+        let mut i = 0;
+        while i < count {
+            keep_branch();
+            *first.add(i) = 0;
+            *first.add(i + 1) = 0;
+            i += 2;
+        }
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}

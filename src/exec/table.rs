@@ -1,0 +1,296 @@
+//! The handler table: for every operator the address of its handler, for each way of dispatch.
+//! Generated from the one table in `ir/ops.rs`.
+
+use super::cold::*;
+use super::dispatch::{Dispatch, Handler, Loop, handler, trap};
+use super::handlers::call::*;
+use super::handlers::control::*;
+use super::handlers::memory::{self, *};
+use super::handlers::numeric::*;
+use super::handlers::variable::*;
+use super::num;
+use super::value::{A, I, S};
+use crate::config::{self, Config};
+use crate::ir::ops::{FAMILIES, FORMS, for_each_op};
+use crate::runtime::records::Ctx;
+use crate::trap::TrapCode;
+use std::sync::OnceLock;
+
+handler! {
+    /// A number that is no operator.
+    [D: Dispatch]
+    unused(ip, sp, mem, len, ctx, acc, facc) {
+        trap!(TrapCode::Unreachable; ip, sp, ctx)
+    }
+}
+
+handler! {
+    /// An operation out of line; memory may have grown.
+    [D: Dispatch, O: ColdOp]
+    cold(ip, sp, mem, len, ctx, acc, facc) {
+        let code = O::run(ctx, ip, sp);
+        if code != super::dispatch::DONE {
+            (*ctx).acc = code;
+            return stopped(ip, sp, ctx);
+        }
+        let (mem, len) = memory_registers(ctx);
+        D::next(ip.add(32), sp, mem, len, ctx, (*ctx).acc, facc)
+    }
+}
+
+/// Bytes of a little-endian value in memory.
+macro_rules! read_le {
+    (f32, $at:ident) => {
+        f32::from_bits(u32::from_le($at.cast::<u32>().read_unaligned()))
+    };
+    (f64, $at:ident) => {
+        f64::from_bits(u64::from_le($at.cast::<u64>().read_unaligned()))
+    };
+    ($ty:ident, $at:ident) => {
+        $ty::from_le($at.cast::<$ty>().read_unaligned())
+    };
+}
+macro_rules! write_le {
+    (f32, $at:ident, $value:ident) => {
+        $at.cast::<u32>().write_unaligned($value.to_bits().to_le())
+    };
+    (f64, $at:ident, $value:ident) => {
+        $at.cast::<u64>().write_unaligned($value.to_bits().to_le())
+    };
+    ($ty:ident, $at:ident, $value:ident) => {
+        $at.cast::<$ty>().write_unaligned(($value as $ty).to_le())
+    };
+}
+
+macro_rules! define_handlers {
+    (bin { $($bin:ident($ba:ident, $bb:ident) -> $br:ident $bt:literal |$bx:ident, $by:ident| $be:expr;)* }
+     cmp { $($cmp:ident($ca:ident) ! $inv:ident $ct:literal |$cx:ident, $cy:ident| $ce:expr;)* }
+     un { $($un:ident($ua:ident) -> $ur:ident $ut:literal |$ux:ident| $ue:expr;)* }
+     load { $($load:ident($lm:ident as $lr:ident) $lt:literal;)* }
+     store { $($store:ident($sv:ident as $sm:ident) $st:literal;)* }
+     addbr { $($ab:ident($at:ident) $ad:literal |$ax:ident, $ay:ident| $ae:expr;)* }
+     special { $($special:ident $pt:literal [$($form:ident $handler:expr),*];)* }) => {
+        /// The formulas of the table as types.
+        mod formula {
+            use super::*;
+            $(pub(super) struct $bin;
+            impl Bin for $bin {
+                type A = $ba; type B = $bb; type R = $br;
+                #[inline(always)]
+                fn eval($bx: $ba, $by: $bb) -> Result<$br, TrapCode> { $be }
+            })*
+            $(pub(super) struct $cmp;
+            impl Cmp for $cmp {
+                type A = $ca;
+                #[inline(always)]
+                fn test($cx: $ca, $cy: $ca) -> bool { $ce }
+            })*
+            $(pub(super) struct $un;
+            impl Un for $un {
+                type A = $ua; type R = $ur;
+                #[inline(always)]
+                fn eval($ux: $ua) -> Result<$ur, TrapCode> { $ue }
+            })*
+            $(pub(super) struct $load;
+            impl Load for $load {
+                type R = $lr;
+                const SIZE: usize = size_of::<$lm>();
+                #[inline(always)]
+                unsafe fn read(at: *const u8) -> $lr {
+                    // SAFETY: the handler checked the bounds.
+                    unsafe { (read_le!($lm, at)) as $lr }
+                }
+            })*
+            $(pub(super) struct $store;
+            impl memory::Store for $store {
+                type V = $sv;
+                const SIZE: usize = size_of::<$sm>();
+                #[inline(always)]
+                unsafe fn write(at: *mut u8, value: $sv) {
+                    // SAFETY: the handler checked the bounds.
+                    unsafe { write_le!($sm, at, value) }
+                }
+            })*
+            $(pub(super) struct $ab;
+            impl Cmp for $ab {
+                type A = $at;
+                #[inline(always)]
+                fn test($ax: $at, $ay: $at) -> bool { $ae }
+            })*
+        }
+
+        /// The handlers of every family, form by form.
+        fn families<D: Dispatch>() -> Vec<Vec<Handler>> {
+            vec![
+                $(bin_forms::<D, formula::$bin>(),)*
+                $(cmp_forms::<D, formula::$cmp>(),)*
+                $(un_forms::<D, formula::$un>(),)*
+                $(load_forms::<D, formula::$load>(),)*
+                $(store_forms::<D, formula::$store>(),)*
+                $(vec![add_branch::<D, formula::$ab, false>, add_branch::<D, formula::$ab, true>],)*
+                $(vec![$($handler as Handler),*],)*
+            ]
+        }
+    };
+}
+
+for_each_op!(define_handlers);
+
+/// Slot a and slot b of value operators.
+type Sa = S<10>;
+type Sb = S<12>;
+/// Immediate of value operators.
+type Im = I<12, 16>;
+/// Slots and immediate of branches.
+type Ba = S<8>;
+type Bb = S<10>;
+type Bi = I<16, 16>;
+
+fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
+    vec![
+        bin::<D, O, Sa, Sb, false>,
+        bin::<D, O, Sa, Sb, true>,
+        bin::<D, O, A, Sb, false>,
+        bin::<D, O, A, Sb, true>,
+        bin::<D, O, Sa, A, false>,
+        bin::<D, O, Sa, A, true>,
+        bin::<D, O, Sa, Im, false>,
+        bin::<D, O, Sa, Im, true>,
+        bin::<D, O, A, Im, false>,
+        bin::<D, O, A, Im, true>,
+    ]
+}
+
+fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
+    vec![
+        cmp::<D, O, Sa, Sb, false>,
+        cmp::<D, O, Sa, Sb, true>,
+        cmp::<D, O, A, Sb, false>,
+        cmp::<D, O, A, Sb, true>,
+        cmp::<D, O, Sa, A, false>,
+        cmp::<D, O, Sa, A, true>,
+        cmp::<D, O, Sa, Im, false>,
+        cmp::<D, O, Sa, Im, true>,
+        cmp::<D, O, A, Im, false>,
+        cmp::<D, O, A, Im, true>,
+        branch::<D, O, Ba, Bb>,
+        branch::<D, O, A, Bb>,
+        branch::<D, O, Ba, A>,
+        branch::<D, O, Ba, Bi>,
+        branch::<D, O, A, Bi>,
+    ]
+}
+
+fn un_forms<D: Dispatch, O: Un>() -> Vec<Handler> {
+    vec![
+        un::<D, O, Sa, false>,
+        un::<D, O, Sa, true>,
+        un::<D, O, A, false>,
+        un::<D, O, A, true>,
+    ]
+}
+
+fn load_forms<D: Dispatch, L: Load>() -> Vec<Handler> {
+    vec![
+        load::<D, L, Slot, false>,
+        load::<D, L, Slot, true>,
+        load::<D, L, Acc, false>,
+        load::<D, L, Acc, true>,
+        load::<D, L, SlotSlot, false>,
+        load::<D, L, SlotSlot, true>,
+        load::<D, L, AccSlot, false>,
+        load::<D, L, AccSlot, true>,
+        load::<D, L, Const, false>,
+        load::<D, L, Const, true>,
+        load::<D, L, SlotImm, false>,
+        load::<D, L, SlotImm, true>,
+        load::<D, L, Scaled, false>,
+        load::<D, L, Scaled, true>,
+        load::<D, L, SlotScaled, false>,
+        load::<D, L, SlotScaled, true>,
+        load::<D, L, OtherMemory, false>,
+        load::<D, L, OtherMemory, true>,
+    ]
+}
+
+fn store_forms<D: Dispatch, W: memory::Store>() -> Vec<Handler> {
+    vec![
+        store::<D, W, Slot, FromSlot>,
+        store::<D, W, Slot, FromAcc>,
+        store::<D, W, Acc, FromSlot>,
+        store::<D, W, Slot, FromImm>,
+        store::<D, W, Acc, FromAcc>,
+        store::<D, W, Const, FromSlot>,
+        store::<D, W, Const, FromAcc>,
+        store::<D, W, Const, FromImm>,
+        store::<D, W, Acc, FromImm>,
+        store::<D, W, SlotImm, FromSlot>,
+        store::<D, W, SlotImm, FromAcc>,
+        store::<D, W, SlotImm, FromImm>,
+        store::<D, W, Scaled, FromSlot>,
+        store::<D, W, Scaled, FromAcc>,
+        store::<D, W, SlotScaled, FromSlot>,
+        store::<D, W, SlotScaled, FromAcc>,
+        store::<D, W, OtherMemory, FromSlot>,
+        store::<D, W, OtherMemory, FromAcc>,
+    ]
+}
+
+/// Word 0 of every operator: the handler's address; with `counted` the operator's number above it.
+fn build<D: Dispatch>(counted: bool) -> Box<[u64]> {
+    let mut words = vec![unused::<D> as Handler as usize as u64; FAMILIES.len() * FORMS];
+    for (family, handlers) in families::<D>().into_iter().enumerate() {
+        for (form, handler) in handlers.into_iter().enumerate() {
+            let op = family * FORMS + form;
+            words[op] = handler as usize as u64;
+            if counted {
+                words[op] |= (op as u64) << super::dispatch::WORD_BITS;
+            }
+        }
+    }
+    words.into()
+}
+
+/// Whether runs of this configuration jump from handler to handler.
+pub(super) fn uses_tail_calls(config: &Config) -> bool {
+    cfg!(dynlink_tail_calls)
+        && !config.op_coverage
+        && !matches!(config.dispatch, config::Dispatch::Loop)
+}
+
+/// Word 0 of every operator for this configuration.
+pub(super) fn words(config: &Config) -> &'static [u64] {
+    #[cfg(dynlink_tail_calls)]
+    if uses_tail_calls(config) {
+        static TAIL: OnceLock<Box<[u64]>> = OnceLock::new();
+        return TAIL.get_or_init(|| build::<super::dispatch::Tail>(false));
+    }
+    static LOOP: OnceLock<Box<[u64]>> = OnceLock::new();
+    static COUNTED: OnceLock<Box<[u64]>> = OnceLock::new();
+    if config.op_coverage {
+        COUNTED.get_or_init(|| build::<Loop>(true))
+    } else {
+        LOOP.get_or_init(|| build::<Loop>(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::ops::Op;
+
+    #[test]
+    fn every_operator_has_a_handler_and_no_other_number_has_one() {
+        let words = build::<Loop>(true);
+        let gap = unused::<Loop> as Handler as usize as u64;
+        for number in 0..(FAMILIES.len() * FORMS) as u16 {
+            let has_handler = words[usize::from(number)] & ((1 << 48) - 1) != gap;
+            assert_eq!(
+                has_handler,
+                Op(number).name().is_some(),
+                "{:?}",
+                Op(number).name()
+            );
+        }
+    }
+}

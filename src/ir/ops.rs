@@ -1,0 +1,452 @@
+//! The instruction set as one table. Everything about an operator is said once, here: its name, its
+//! operand types, its formula. The table generates the operator numbers and names (below), the
+//! handlers and the handler table (`exec/table.rs`), and the names of the disassembly and the coverage report.
+//!
+//! A row is an operator *family*; the *form* says where operands come from and where the result goes:
+//!
+//! ```text
+//!   i32_add . s i _s
+//!   |         | |  '-- result also in slot d (without: in the accumulator only)
+//!   |         | '----- second operand: immediate   (s = slot, a = accumulator, i = immediate)
+//!   |         '------- first operand: slot
+//!   '----------------- family
+//! ```
+//!
+//! An operator number is `family * 32 + form`. Forms that write a slot are odd, and one more than the
+//! form that does not: the translator patches a producer by adding one to its number.
+//!
+//! Instruction words (8 bytes each): word 0 is the operator number during translation and the
+//! handler's address afterwards; the operands follow. Slots are byte offsets from `sp` (u16).
+//!
+//! | shape  | forms | operands |
+//! |--------|-------|----------|
+//! | bin    | ss as sa si ai × {-, _s} | d @8, a @10, b @12 or i32 @12; float immediates @16 |
+//! | cmp    | the same, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
+//! | un     | s a × {-, _s} | d @8, a @10 |
+//! | load   | s a ss as i p q r m × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
+//! | store  | see `STORE_FORMS` | a @8, b @10, offset u32 @12, more @16 |
+//! | special| listed | said in the row's formula |
+
+/// Calls a macro with the whole table.
+macro_rules! for_each_op { ($callback:ident) => { $callback! {
+    bin {
+        I32Add(u32, u32) -> u32 "a + b" |x, y| Ok(x.wrapping_add(y));
+        I32Sub(u32, u32) -> u32 "a - b" |x, y| Ok(x.wrapping_sub(y));
+        I32Mul(u32, u32) -> u32 "a * b" |x, y| Ok(x.wrapping_mul(y));
+        I32And(u32, u32) -> u32 "a & b" |x, y| Ok(x & y);
+        I32Or(u32, u32) -> u32 "a | b" |x, y| Ok(x | y);
+        I32Xor(u32, u32) -> u32 "a ^ b" |x, y| Ok(x ^ y);
+        I32Shl(u32, u32) -> u32 "a << (b mod 32)" |x, y| Ok(x.wrapping_shl(y));
+        I32ShrS(i32, u32) -> i32 "a >> (b mod 32), signed" |x, y| Ok(x.wrapping_shr(y));
+        I32ShrU(u32, u32) -> u32 "a >> (b mod 32)" |x, y| Ok(x.wrapping_shr(y));
+        I32Rotl(u32, u32) -> u32 "a rotated left by b" |x, y| Ok(x.rotate_left(y & 31));
+        I32Rotr(u32, u32) -> u32 "a rotated right by b" |x, y| Ok(x.rotate_right(y & 31));
+        I32DivS(i32, i32) -> i32 "a / b, signed; traps" |x, y| num::i32_div_s(x, y);
+        I32DivU(u32, u32) -> u32 "a / b; traps" |x, y| num::i32_div_u(x, y);
+        I32RemS(i32, i32) -> i32 "a mod b, signed; traps" |x, y| num::i32_rem_s(x, y);
+        I32RemU(u32, u32) -> u32 "a mod b; traps" |x, y| num::i32_rem_u(x, y);
+        I64Add(u64, u64) -> u64 "a + b" |x, y| Ok(x.wrapping_add(y));
+        I64Sub(u64, u64) -> u64 "a - b" |x, y| Ok(x.wrapping_sub(y));
+        I64Mul(u64, u64) -> u64 "a * b" |x, y| Ok(x.wrapping_mul(y));
+        I64And(u64, u64) -> u64 "a & b" |x, y| Ok(x & y);
+        I64Or(u64, u64) -> u64 "a | b" |x, y| Ok(x | y);
+        I64Xor(u64, u64) -> u64 "a ^ b" |x, y| Ok(x ^ y);
+        I64Shl(u64, u32) -> u64 "a << (b mod 64)" |x, y| Ok(x.wrapping_shl(y));
+        I64ShrS(i64, u32) -> i64 "a >> (b mod 64), signed" |x, y| Ok(x.wrapping_shr(y));
+        I64ShrU(u64, u32) -> u64 "a >> (b mod 64)" |x, y| Ok(x.wrapping_shr(y));
+        I64Rotl(u64, u32) -> u64 "a rotated left by b" |x, y| Ok(x.rotate_left(y & 63));
+        I64Rotr(u64, u32) -> u64 "a rotated right by b" |x, y| Ok(x.rotate_right(y & 63));
+        I64DivS(i64, i64) -> i64 "a / b, signed; traps" |x, y| num::i64_div_s(x, y);
+        I64DivU(u64, u64) -> u64 "a / b; traps" |x, y| num::i64_div_u(x, y);
+        I64RemS(i64, i64) -> i64 "a mod b, signed; traps" |x, y| num::i64_rem_s(x, y);
+        I64RemU(u64, u64) -> u64 "a mod b; traps" |x, y| num::i64_rem_u(x, y);
+        F32Add(f32, f32) -> f32 "a + b" |x, y| Ok(x + y);
+        F32Sub(f32, f32) -> f32 "a - b" |x, y| Ok(x - y);
+        F32Mul(f32, f32) -> f32 "a * b" |x, y| Ok(x * y);
+        F32Div(f32, f32) -> f32 "a / b" |x, y| Ok(x / y);
+        F32Min(f32, f32) -> f32 "the lesser; NaN if either is" |x, y| Ok(num::f32_min(x, y));
+        F32Max(f32, f32) -> f32 "the greater; NaN if either is" |x, y| Ok(num::f32_max(x, y));
+        F32Copysign(f32, f32) -> f32 "a with the sign of b" |x, y| Ok(num::f32_copysign(x, y));
+        F64Add(f64, f64) -> f64 "a + b" |x, y| Ok(x + y);
+        F64Sub(f64, f64) -> f64 "a - b" |x, y| Ok(x - y);
+        F64Mul(f64, f64) -> f64 "a * b" |x, y| Ok(x * y);
+        F64Div(f64, f64) -> f64 "a / b" |x, y| Ok(x / y);
+        F64Min(f64, f64) -> f64 "the lesser; NaN if either is" |x, y| Ok(num::f64_min(x, y));
+        F64Max(f64, f64) -> f64 "the greater; NaN if either is" |x, y| Ok(num::f64_max(x, y));
+        F64Copysign(f64, f64) -> f64 "a with the sign of b" |x, y| Ok(num::f64_copysign(x, y));
+    }
+    cmp {
+        I32Eq(u32) ! I32Ne "a = b" |x, y| x == y;
+        I32Ne(u32) ! I32Eq "a ≠ b" |x, y| x != y;
+        I32LtS(i32) ! I32GeS "a < b, signed" |x, y| x < y;
+        I32LtU(u32) ! I32GeU "a < b" |x, y| x < y;
+        I32GtS(i32) ! I32LeS "a > b, signed" |x, y| x > y;
+        I32GtU(u32) ! I32LeU "a > b" |x, y| x > y;
+        I32LeS(i32) ! I32GtS "a ≤ b, signed" |x, y| x <= y;
+        I32LeU(u32) ! I32GtU "a ≤ b" |x, y| x <= y;
+        I32GeS(i32) ! I32LtS "a ≥ b, signed" |x, y| x >= y;
+        I32GeU(u32) ! I32LtU "a ≥ b" |x, y| x >= y;
+        I32Tst(u32) ! I32Ntst "a & b ≠ 0" |x, y| x & y != 0;
+        I32Ntst(u32) ! I32Tst "a & b = 0" |x, y| x & y == 0;
+        I64Eq(u64) ! I64Ne "a = b" |x, y| x == y;
+        I64Ne(u64) ! I64Eq "a ≠ b" |x, y| x != y;
+        I64LtS(i64) ! I64GeS "a < b, signed" |x, y| x < y;
+        I64LtU(u64) ! I64GeU "a < b" |x, y| x < y;
+        I64GtS(i64) ! I64LeS "a > b, signed" |x, y| x > y;
+        I64GtU(u64) ! I64LeU "a > b" |x, y| x > y;
+        I64LeS(i64) ! I64GtS "a ≤ b, signed" |x, y| x <= y;
+        I64LeU(u64) ! I64GtU "a ≤ b" |x, y| x <= y;
+        I64GeS(i64) ! I64LtS "a ≥ b, signed" |x, y| x >= y;
+        I64GeU(u64) ! I64LtU "a ≥ b" |x, y| x >= y;
+        F32Eq(f32) ! F32Ne "a = b" |x, y| x == y;
+        F32Ne(f32) ! F32Eq "a ≠ b" |x, y| x != y;
+        F32Lt(f32) ! F32Nlt "a < b" |x, y| x < y;
+        F32Gt(f32) ! F32Ngt "a > b" |x, y| x > y;
+        F32Le(f32) ! F32Nle "a ≤ b" |x, y| x <= y;
+        F32Ge(f32) ! F32Nge "a ≥ b" |x, y| x >= y;
+        F32Nlt(f32) ! F32Lt "not a < b" |x, y| num::not(x < y);
+        F32Ngt(f32) ! F32Gt "not a > b" |x, y| num::not(x > y);
+        F32Nle(f32) ! F32Le "not a ≤ b" |x, y| num::not(x <= y);
+        F32Nge(f32) ! F32Ge "not a ≥ b" |x, y| num::not(x >= y);
+        F64Eq(f64) ! F64Ne "a = b" |x, y| x == y;
+        F64Ne(f64) ! F64Eq "a ≠ b" |x, y| x != y;
+        F64Lt(f64) ! F64Nlt "a < b" |x, y| x < y;
+        F64Gt(f64) ! F64Ngt "a > b" |x, y| x > y;
+        F64Le(f64) ! F64Nle "a ≤ b" |x, y| x <= y;
+        F64Ge(f64) ! F64Nge "a ≥ b" |x, y| x >= y;
+        F64Nlt(f64) ! F64Lt "not a < b" |x, y| num::not(x < y);
+        F64Ngt(f64) ! F64Gt "not a > b" |x, y| num::not(x > y);
+        F64Nle(f64) ! F64Le "not a ≤ b" |x, y| num::not(x <= y);
+        F64Nge(f64) ! F64Ge "not a ≥ b" |x, y| num::not(x >= y);
+    }
+    un {
+        I32Clz(u32) -> u32 "leading zeros" |x| Ok(x.leading_zeros());
+        I32Ctz(u32) -> u32 "trailing zeros" |x| Ok(x.trailing_zeros());
+        I32Popcnt(u32) -> u32 "ones" |x| Ok(x.count_ones());
+        I32Extend8S(i32) -> i32 "low byte, signed" |x| Ok(i32::from(x as i8));
+        I32Extend16S(i32) -> i32 "low half, signed" |x| Ok(i32::from(x as i16));
+        I64Clz(u64) -> u64 "leading zeros" |x| Ok(u64::from(x.leading_zeros()));
+        I64Ctz(u64) -> u64 "trailing zeros" |x| Ok(u64::from(x.trailing_zeros()));
+        I64Popcnt(u64) -> u64 "ones" |x| Ok(u64::from(x.count_ones()));
+        I64Extend8S(i64) -> i64 "low byte, signed" |x| Ok(i64::from(x as i8));
+        I64Extend16S(i64) -> i64 "low 16 bits, signed" |x| Ok(i64::from(x as i16));
+        I64Extend32S(i64) -> i64 "low half, signed" |x| Ok(i64::from(x as i32));
+        I32WrapI64(u64) -> u32 "low half" |x| Ok(x as u32);
+        I64ExtendI32S(i32) -> i64 "signed" |x| Ok(i64::from(x));
+        I64ExtendI32U(u32) -> u64 "unsigned" |x| Ok(u64::from(x));
+        F32Abs(f32) -> f32 "|a|" |x| Ok(f32::from_bits(x.to_bits() & 0x7fff_ffff));
+        F32Neg(f32) -> f32 "-a" |x| Ok(f32::from_bits(x.to_bits() ^ 0x8000_0000));
+        F32Ceil(f32) -> f32 "rounded up" |x| Ok(num::f32_ceil(x));
+        F32Floor(f32) -> f32 "rounded down" |x| Ok(num::f32_floor(x));
+        F32Trunc(f32) -> f32 "rounded to zero" |x| Ok(num::f32_trunc(x));
+        F32Nearest(f32) -> f32 "rounded, ties to even" |x| Ok(num::f32_nearest(x));
+        F32Sqrt(f32) -> f32 "√a" |x| Ok(x.sqrt());
+        F64Abs(f64) -> f64 "|a|" |x| Ok(f64::from_bits(x.to_bits() & 0x7fff_ffff_ffff_ffff));
+        F64Neg(f64) -> f64 "-a" |x| Ok(f64::from_bits(x.to_bits() ^ 0x8000_0000_0000_0000));
+        F64Ceil(f64) -> f64 "rounded up" |x| Ok(num::f64_ceil(x));
+        F64Floor(f64) -> f64 "rounded down" |x| Ok(num::f64_floor(x));
+        F64Trunc(f64) -> f64 "rounded to zero" |x| Ok(num::f64_trunc(x));
+        F64Nearest(f64) -> f64 "rounded, ties to even" |x| Ok(num::f64_nearest(x));
+        F64Sqrt(f64) -> f64 "√a" |x| Ok(x.sqrt());
+        I32TruncF32S(f32) -> i32 "to zero; traps" |x| num::i32_trunc_s(f64::from(x));
+        I32TruncF32U(f32) -> u32 "to zero; traps" |x| num::i32_trunc_u(f64::from(x));
+        I32TruncF64S(f64) -> i32 "to zero; traps" |x| num::i32_trunc_s(x);
+        I32TruncF64U(f64) -> u32 "to zero; traps" |x| num::i32_trunc_u(x);
+        I64TruncF32S(f32) -> i64 "to zero; traps" |x| num::i64_trunc_s(f64::from(x));
+        I64TruncF32U(f32) -> u64 "to zero; traps" |x| num::i64_trunc_u(f64::from(x));
+        I64TruncF64S(f64) -> i64 "to zero; traps" |x| num::i64_trunc_s(x);
+        I64TruncF64U(f64) -> u64 "to zero; traps" |x| num::i64_trunc_u(x);
+        I32TruncSatF32S(f32) -> i32 "to zero, saturating" |x| Ok(x as i32);
+        I32TruncSatF32U(f32) -> u32 "to zero, saturating" |x| Ok(x as u32);
+        I32TruncSatF64S(f64) -> i32 "to zero, saturating" |x| Ok(x as i32);
+        I32TruncSatF64U(f64) -> u32 "to zero, saturating" |x| Ok(x as u32);
+        I64TruncSatF32S(f32) -> i64 "to zero, saturating" |x| Ok(x as i64);
+        I64TruncSatF32U(f32) -> u64 "to zero, saturating" |x| Ok(x as u64);
+        I64TruncSatF64S(f64) -> i64 "to zero, saturating" |x| Ok(x as i64);
+        I64TruncSatF64U(f64) -> u64 "to zero, saturating" |x| Ok(x as u64);
+        F32ConvertI32S(i32) -> f32 "nearest" |x| Ok(x as f32);
+        F32ConvertI32U(u32) -> f32 "nearest" |x| Ok(x as f32);
+        F32ConvertI64S(i64) -> f32 "nearest" |x| Ok(x as f32);
+        F32ConvertI64U(u64) -> f32 "nearest" |x| Ok(x as f32);
+        F32DemoteF64(f64) -> f32 "nearest" |x| Ok(x as f32);
+        F64ConvertI32S(i32) -> f64 "exact" |x| Ok(f64::from(x));
+        F64ConvertI32U(u32) -> f64 "exact" |x| Ok(f64::from(x));
+        F64ConvertI64S(i64) -> f64 "nearest" |x| Ok(x as f64);
+        F64ConvertI64U(u64) -> f64 "nearest" |x| Ok(x as f64);
+        F64PromoteF32(f32) -> f64 "exact" |x| Ok(f64::from(x));
+        I32ReinterpretF32(f32) -> u32 "bits" |x| Ok(x.to_bits());
+        I64ReinterpretF64(f64) -> u64 "bits" |x| Ok(x.to_bits());
+        F32ReinterpretI32(u32) -> f32 "bits" |x| Ok(f32::from_bits(x));
+        F64ReinterpretI64(u64) -> f64 "bits" |x| Ok(f64::from_bits(x));
+    }
+    load {
+        I32Load(u32 as u32) "4 bytes";
+        I32Load8S(i8 as i32) "1 byte, signed";
+        I32Load8U(u8 as u32) "1 byte";
+        I32Load16S(i16 as i32) "2 bytes, signed";
+        I32Load16U(u16 as u32) "2 bytes";
+        I64Load(u64 as u64) "8 bytes";
+        I64Load8S(i8 as i64) "1 byte, signed";
+        I64Load8U(u8 as u64) "1 byte";
+        I64Load16S(i16 as i64) "2 bytes, signed";
+        I64Load16U(u16 as u64) "2 bytes";
+        I64Load32S(i32 as i64) "4 bytes, signed";
+        I64Load32U(u32 as u64) "4 bytes";
+        F32Load(f32 as f32) "4 bytes";
+        F64Load(f64 as f64) "8 bytes";
+    }
+    store {
+        I32Store(u32 as u32) "4 bytes";
+        I32Store8(u32 as u8) "1 byte";
+        I32Store16(u32 as u16) "2 bytes";
+        I64Store(u64 as u64) "8 bytes";
+        I64Store8(u64 as u8) "1 byte";
+        I64Store16(u64 as u16) "2 bytes";
+        I64Store32(u64 as u32) "4 bytes";
+        F32Store(f32 as f32) "4 bytes";
+        F64Store(f64 as f64) "8 bytes";
+    }
+    addbr {
+        AddBrEq(u32) "d = a + imm @12; branch @16 if d = slot @20 or imm @24" |x, y| x == y;
+        AddBrNe(u32) "the same, ≠" |x, y| x != y;
+        AddBrLtS(i32) "the same, <, signed" |x, y| x < y;
+        AddBrLtU(u32) "the same, <" |x, y| x < y;
+        AddBrGtS(i32) "the same, >, signed" |x, y| x > y;
+        AddBrGtU(u32) "the same, >" |x, y| x > y;
+        AddBrLeS(i32) "the same, ≤, signed" |x, y| x <= y;
+        AddBrLeU(u32) "the same, ≤" |x, y| x <= y;
+        AddBrGeS(i32) "the same, ≥, signed" |x, y| x >= y;
+        AddBrGeU(u32) "the same, ≥" |x, y| x >= y;
+    }
+    special {
+        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14"
+            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>];
+        CopyFar "like Copy with u32 offsets: near slot @8 = far @12; far @12 = near @8 | acc | facc"
+            [get copy_far_get::<D>, put copy_far_put::<D>, acc copy_far_acc::<D>, facc copy_far_facc::<D>];
+        CopyBlock "count @16 slots from offset @12 to offset @8 (u32 @20 bytes), ascending"
+            [up copy_block::<D>];
+        AddSlot "d @8 = slot @10 + imm @12, the accumulator stays"
+            [i32 add_slot::<D>];
+        AddBrZ "d @8 = slot @10 + imm @12; branch @16 if d = 0 | d ≠ 0"
+            [z add_br_zero::<D, true>, nz add_br_zero::<D, false>];
+        Lea "(slot @12 << @14) + imm @16 [+ slot @10]; into acc, slot + acc, slot only"
+            [acc lea::<D, false, true, false>, acc_s lea::<D, false, true, true>, slot lea::<D, false, false, true>, unused unused::<D>,
+             base_acc lea::<D, true, true, false>, base_acc_s lea::<D, true, true, true>, base_slot lea::<D, true, false, true>];
+        Select "cond ≠ 0 ? slot @10 : slot @12, integers and references; cond: slot @14 | acc"
+            [s select::<D, false, false>, s_s select::<D, false, true>, a select::<D, true, false>, a_s select::<D, true, true>];
+        SelectF "the same for floats, result in facc"
+            [s select_f::<D, false, false>, s_s select_f::<D, false, true>, a select_f::<D, true, false>, a_s select_f::<D, true, true>];
+        GlobalGet "acc = cell @16"
+            [acc global_get::<D, false>, s global_get::<D, true>];
+        GlobalGetF "facc = cell @16"
+            [facc global_get_f::<D, false>, s global_get_f::<D, true>];
+        GlobalSet "cell @16 = slot @8 | acc | facc | imm @24"
+            [s global_set::<D, S<8>>, a global_set::<D, A>, f global_set_f::<D>, i global_set_imm::<D>];
+        Jump "to displacement @12"
+            [always jump::<D>];
+        BrNz "if slot @8 | acc ≠ 0"
+            [s br_test::<D, S<8>, true>, a br_test::<D, A, true>];
+        BrZ "if slot @8 | acc = 0"
+            [s br_test::<D, S<8>, false>, a br_test::<D, A, false>];
+        BrTable "entry min(slot @8 | acc, count @12) of the (handler, ip) pairs @16"
+            [s br_table::<D, S<8>>, a br_table::<D, A>];
+        Unreachable "traps"
+            [trap unreachable::<D>];
+        Halt "ends the run"
+            [end halt::<D>];
+        Enter "zeroes n slots from d @8: 1 2 3 4 6 8 or count @12 (even)"
+            [n enter_n::<D>, z1 enter::<D, 1>, z2 enter::<D, 2>, z3 enter::<D, 3>, z4 enter::<D, 4>, z6 enter::<D, 6>, z8 enter::<D, 8>];
+        Check "fuel -= @12 | poll | both"
+            [fuel check::<D, true, false>, poll check::<D, false, true>, both check::<D, true, true>];
+        Call "callee frame at sp + @8, frame size @12, code @16; last argument in acc | facc goes to slot @10 first"
+            [plain call::<D>, a call_last::<D, true>, f call_last::<D, false>];
+        CallFar "callee frame at sp + u32 @8, frame size @12, code @16"
+            [plain call_far::<D>];
+        CallIndirect "index slot @10 | acc, callee frame at sp + @8, type @12, table @16, its home is this function's memory"
+            [s call_indirect::<D, S<10>>, a call_indirect::<D, A>];
+        CallAny "index slot @24 | acc, callee frame at sp + u32 @8, type @12, table @16, any memory"
+            [s call_any::<D, S<24>>, a call_any::<D, A>];
+        TailCall "arguments from offset @8 (u32) count @28 to the frame's start, frame size @12, code @16"
+            [plain tail_call::<D>];
+        TailCallAny "the same; index slot @24 | acc, type @12, table @16"
+            [s tail_call_any::<D, S<24>>, a tail_call_any::<D, A>];
+        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended)"
+            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>];
+        Lazy "stub of a function without code: translates it, then calls it"
+            [stub lazy::<D>];
+        Forward "stub of a translated function: goes to its code"
+            [stub forward::<D>];
+        HostCall "stub of a host function"
+            [stub host_call::<D>];
+        Deferred "stub of a function bound later: resolves, then goes there"
+            [stub deferred::<D>];
+        Trampoline "stub that calls through a table, dropping surplus arguments"
+            [stub trampoline::<D>];
+        SwitchMemory "around a call into another memory: record @8"
+            [call switch_call::<D>, ret switch_ret::<D>];
+        MemorySize "acc = pages of memory 0"
+            [acc memory_size::<D, false>, s memory_size::<D, true>];
+        Cold "out of line: operands in slots @8 @10 @12 @14, words @16 @24; result in acc (see exec/cold.rs)"
+            [memory_size cold::<D, MemorySizeOf>, memory_grow cold::<D, MemoryGrow>, memory_fill cold::<D, MemoryFill>,
+             memory_copy cold::<D, MemoryCopy>, memory_init cold::<D, MemoryInit>, data_drop cold::<D, DataDrop>,
+             table_get cold::<D, TableGet>, table_set cold::<D, TableSet>, table_size cold::<D, TableSize>,
+             table_grow cold::<D, TableGrow>, table_fill cold::<D, TableFill>, table_copy cold::<D, TableCopy>,
+             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>];
+    }
+} } }
+pub(crate) use for_each_op;
+
+/// Forms of value operators with two operands, in order; a result in a slot is form + 1.
+pub(crate) const BIN_FORMS: [&str; 10] = [
+    "ss", "ss_s", "as", "as_s", "sa", "sa_s", "si", "si_s", "ai", "ai_s",
+];
+/// Branch forms of comparisons, from form 10 on.
+pub(crate) const BRANCH_FORMS: [&str; 5] = ["br_ss", "br_as", "br_sa", "br_si", "br_ai"];
+/// First branch form.
+pub(crate) const BRANCH: u16 = 10;
+/// Forms of value operators with one operand.
+pub(crate) const UN_FORMS: [&str; 4] = ["s", "s_s", "a", "a_s"];
+/// Forms of loads by address: slot, accumulator, slot + slot, accumulator + slot, constant,
+/// slot + constant, (index << k) + constant, slot + (index << k) + constant, another memory.
+pub(crate) const LOAD_FORMS: [&str; 18] = [
+    "s", "s_s", "a", "a_s", "ss", "ss_s", "as", "as_s", "i", "i_s", "p", "p_s", "q", "q_s", "r",
+    "r_s", "m", "m_s",
+];
+/// Forms of stores: address as for loads, then the value's place.
+pub(crate) const STORE_FORMS: [&str; 18] = [
+    "ss", "sa", "as", "si", "aa", "is", "ia", "ii", "ai", "ps", "pa", "pi", "qs", "qa", "rs", "ra",
+    "ms", "ma",
+];
+/// Forms of the add-compare-branch operators.
+pub(crate) const ADDBR_FORMS: [&str; 2] = ["s", "i"];
+
+/// Forms a family has room for.
+pub(crate) const FORMS: usize = 32;
+
+macro_rules! define_families {
+    (bin { $($bin:ident($ba:ident, $bb:ident) -> $br:ident $bt:literal |$bx:ident, $by:ident| $be:expr;)* }
+     cmp { $($cmp:ident($ca:ident) ! $inv:ident $ct:literal |$cx:ident, $cy:ident| $ce:expr;)* }
+     un { $($un:ident($ua:ident) -> $ur:ident $ut:literal |$ux:ident| $ue:expr;)* }
+     load { $($load:ident($lm:ident as $lr:ident) $lt:literal;)* }
+     store { $($store:ident($sv:ident as $sm:ident) $st:literal;)* }
+     addbr { $($ab:ident($at:ident) $ad:literal |$ax:ident, $ay:ident| $ae:expr;)* }
+     special { $($special:ident $pt:literal [$($form:ident $handler:expr),*];)* }) => {
+        /// An operator family: a row of the table.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u16)]
+        pub(crate) enum Family { $($bin,)* $($cmp,)* $($un,)* $($load,)* $($store,)* $($ab,)* $($special,)* }
+
+        /// Name, formula and forms of each family.
+        pub(crate) static FAMILIES: &[FamilyInfo] = &[
+            $(FamilyInfo { name: stringify!($bin), formula: $bt, forms: &BIN_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($cmp), formula: $ct, forms: &BIN_FORMS, branches: true },)*
+            $(FamilyInfo { name: stringify!($un), formula: $ut, forms: &UN_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($load), formula: $lt, forms: &LOAD_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($store), formula: $st, forms: &STORE_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($ab), formula: $ad, forms: &ADDBR_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($special), formula: $pt, forms: &[$(stringify!($form)),*], branches: false },)*
+        ];
+
+        /// Every family, in the order of its number.
+        static LIST: &[Family] = &[$(Family::$bin,)* $(Family::$cmp,)* $(Family::$un,)* $(Family::$load,)* $(Family::$store,)* $(Family::$ab,)* $(Family::$special,)*];
+
+        impl Family {
+            /// The comparison that holds exactly when this one does not.
+            pub fn inverse(self) -> Option<Family> {
+                match self { $(Family::$cmp => Some(Family::$inv),)* _ => None }
+            }
+        }
+    };
+}
+for_each_op!(define_families);
+
+/// What the table says of a family.
+pub(crate) struct FamilyInfo {
+    pub name: &'static str,
+    pub formula: &'static str,
+    pub forms: &'static [&'static str],
+    /// Whether branch forms follow.
+    pub branches: bool,
+}
+
+/// An operator: family and form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Op(pub u16);
+
+impl Op {
+    /// The family.
+    pub fn family(self) -> usize {
+        usize::from(self.0) / FORMS
+    }
+
+    /// The form within the family.
+    pub fn form(self) -> u16 {
+        self.0 % FORMS as u16
+    }
+
+    /// The comparison, if it is one in a form that only makes a value in the accumulator; its operands' form.
+    pub fn comparison(self) -> Option<(Family, u16)> {
+        let family = *LIST.get(self.family())?;
+        let plain = self.form() < BRANCH && self.form().is_multiple_of(2);
+        (plain && family.inverse().is_some()).then_some((family, self.form()))
+    }
+
+    /// Whether it is this family.
+    pub fn is(self, family: Family) -> bool {
+        self.family() == family as usize
+    }
+
+    /// Name as the disassembly and the coverage report print it, `None` if there is no such operator.
+    pub fn name(self) -> Option<String> {
+        let info = FAMILIES.get(self.family())?;
+        let form = usize::from(self.form());
+        let form = match info.forms.get(form) {
+            Some(form) => form,
+            None if info.branches => BRANCH_FORMS.get(form - info.forms.len())?,
+            None => return None,
+        };
+        (*form != "unused").then(|| format!("{}.{form}", info.name))
+    }
+
+    /// Every operator of the table.
+    pub fn all() -> impl Iterator<Item = Op> {
+        (0..(FAMILIES.len() * FORMS) as u16)
+            .map(Op)
+            .filter(|op| op.name().is_some())
+    }
+}
+
+impl Family {
+    /// The operator of this family in a form.
+    pub fn form(self, form: u16) -> Op {
+        Op(self as u16 * FORMS as u16 + form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inverse_comparisons_are_inverse_to_each_other() {
+        let mut seen = 0;
+        for op in Op::all().filter(|op| op.form() == 0 && FAMILIES[op.family()].branches) {
+            // The families are numbered in table order, so the info of the inverse names it.
+            let name = FAMILIES[op.family()].name;
+            let family = ALL_COMPARISONS
+                .iter()
+                .find(|f| FAMILIES[**f as usize].name == name);
+            let inverse = family.and_then(|f| f.inverse()).and_then(Family::inverse);
+            assert_eq!(inverse, family.copied(), "{name}");
+            seen += 1;
+        }
+        assert_eq!(seen, ALL_COMPARISONS.len());
+    }
+
+    macro_rules! comparisons {
+        (bin { $($b:tt)* } cmp { $($cmp:ident($ca:ident) ! $inv:ident $ct:literal |$cx:ident, $cy:ident| $ce:expr;)* } $($rest:tt)*) => {
+            const ALL_COMPARISONS: &[Family] = &[$(Family::$cmp),*];
+        };
+    }
+    for_each_op!(comparisons);
+}

@@ -1,0 +1,250 @@
+//! Validation of function bodies: all of them when the module is loaded, on two threads if that is
+//! worth it, or one at a time later.
+//!
+//! The error reported is always that of the first invalid body in the file, however the work was
+//! shared out: bodies are taken in ascending order, and a thread stops only in front of a body that
+//! lies behind an error already found.
+#![forbid(unsafe_code)]
+
+use super::parse::Failure;
+use super::proposals::FEATURES;
+use crate::error::Error;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use wasmparser::{
+    BinaryReader, FuncToValidate, FuncValidatorAllocations, FunctionBody, ValidatorResources,
+};
+
+/// Below this many bytes of bodies a second thread costs more than it brings.
+const WORTH_A_THREAD: usize = 256 << 10;
+
+/// More threads gain little: the shared counters of the validator's types become the bottleneck.
+const MOST_THREADS: usize = 2;
+
+/// Bodies that a thread takes at once.
+const BODIES_AT_ONCE: usize = 32;
+
+/// Bodies of a module and what is needed to validate them.
+pub(super) struct Bodies<'a> {
+    /// The file.
+    pub bytes: &'a [u8],
+    /// Where the bodies are.
+    pub ranges: &'a [Range<usize>],
+    /// Type index of every defined function.
+    pub types: &'a [u32],
+    /// Index of the first defined function in the function index space.
+    pub first_index: usize,
+    /// The module's context.
+    pub resources: &'a ValidatorResources,
+}
+
+/// An invalid body: its place among the bodies, and why.
+type Invalid = (usize, Failure);
+
+impl Bodies<'_> {
+    /// Validates all bodies.
+    ///
+    /// # Errors
+    /// The error of the first body that is invalid.
+    pub(super) fn validate_all(&self) -> Result<(), Failure> {
+        let bytes = self.ranges.iter().map(Range::len).sum::<usize>();
+        let threads = if bytes < WORTH_A_THREAD {
+            1
+        } else {
+            std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS))
+        };
+        self.validate_on(threads)
+    }
+
+    /// Validates all bodies with so many threads, the calling one included.
+    pub(super) fn validate_on(&self, threads: usize) -> Result<(), Failure> {
+        let work = Work {
+            next: AtomicUsize::new(0),
+            first_invalid: AtomicUsize::new(usize::MAX),
+            invalid: Mutex::new(None),
+        };
+        let whole = std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads)
+                .map_while(|_| {
+                    // No thread to be had is no error: the calling thread does the work.
+                    std::thread::Builder::new()
+                        .name("validate".to_owned())
+                        .spawn_scoped(scope, || self.take_part(&work))
+                        .ok()
+                })
+                .collect();
+            self.take_part(&work);
+            // All helpers are joined, also behind one that panicked.
+            helpers
+                .into_iter()
+                .fold(true, |whole, helper| helper.join().is_ok() && whole)
+        });
+        let invalid = work
+            .invalid
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        match invalid {
+            Some((_, failure)) => Err(failure),
+            None if !whole => {
+                Err(Error::msg("the validator panicked: a defect of this engine").into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn take_part(&self, work: &Work) {
+        let mut allocations = FuncValidatorAllocations::default();
+        loop {
+            let start = work.next.fetch_add(BODIES_AT_ONCE, Ordering::Relaxed);
+            let end = start.saturating_add(BODIES_AT_ONCE).min(self.ranges.len());
+            if start >= end {
+                return;
+            }
+            for place in start..end {
+                if place > work.first_invalid.load(Ordering::Relaxed) {
+                    return;
+                }
+                match self.validate(place, allocations) {
+                    Ok(reusable) => allocations = reusable,
+                    Err(failure) => {
+                        work.report((place, failure));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Validates one body by its place among the bodies.
+    ///
+    /// # Errors
+    /// The body is invalid or there is none at this place.
+    pub(super) fn validate(
+        &self,
+        place: usize,
+        allocations: FuncValidatorAllocations,
+    ) -> Result<FuncValidatorAllocations, Failure> {
+        let absent = || Error::usage(format!("the module has no function body {place}"));
+        let range = self.ranges.get(place).ok_or_else(absent)?;
+        let ty = self.types.get(place).ok_or_else(absent)?;
+        let body = self.bytes.get(range.clone()).ok_or_else(absent)?;
+        let start = u64::try_from(range.start).map_err(|_| absent())?;
+        let index = u32::try_from(self.first_index.saturating_add(place)).map_err(|_| absent())?;
+        let body = FunctionBody::new(BinaryReader::new_features(body, start, FEATURES));
+        let function = FuncToValidate {
+            resources: self.resources,
+            index,
+            ty: *ty,
+            features: FEATURES,
+        };
+        let mut validator = function.into_validator(allocations);
+        validator.validate(&body)?;
+        Ok(validator.into_allocations())
+    }
+}
+
+/// What the threads share.
+struct Work {
+    /// The next body that nobody has taken.
+    next: AtomicUsize,
+    /// Place of the first invalid body found so far.
+    first_invalid: AtomicUsize,
+    invalid: Mutex<Option<Invalid>>,
+}
+
+impl Work {
+    fn report(&self, found: Invalid) {
+        self.first_invalid.fetch_min(found.0, Ordering::Relaxed);
+        let mut invalid = self.invalid.lock().unwrap_or_else(PoisonError::into_inner);
+        if invalid.as_ref().is_none_or(|(place, _)| found.0 < *place) {
+            *invalid = Some(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Engine};
+    use crate::error::ErrorKind;
+    use crate::module::Module;
+
+    /// A module of `count` functions `() -> (i32)`, those in `invalid` without a result. Big enough
+    /// that validation is shared out.
+    fn functions(count: usize, invalid: &[usize]) -> Vec<u8> {
+        let padding = " nop".repeat(1_000);
+        let bodies: String = (0..count)
+            .map(|place| {
+                let result = if invalid.contains(&place) {
+                    "i64.const 1"
+                } else {
+                    "i32.const 1"
+                };
+                format!("(func (result i32) {padding} {result})")
+            })
+            .collect();
+        wat::parse_str(format!("(module {bodies})")).unwrap()
+    }
+
+    fn unvalidated(bytes: &[u8]) -> Module {
+        let engine = Engine::new(Config {
+            lazy_validation: true,
+            ..Config::default()
+        });
+        Module::new(&engine, bytes).unwrap()
+    }
+
+    #[test]
+    fn the_first_error_in_the_file_is_reported_however_many_threads_there_are() {
+        let bytes = functions(1_000, &[233, 234, 500, 999]);
+        let module = unvalidated(&bytes);
+        let bodies = module.0.bodies_of(&module.0.bytes).unwrap();
+        let expected = &module.0.bodies[233];
+        for threads in [1, 2, 3, 8] {
+            for _ in 0..25 {
+                let Err(Failure::Wasm(error)) = bodies.validate_on(threads) else {
+                    panic!("{threads} threads found nothing")
+                };
+                let place = usize::try_from(error.offset()).unwrap();
+                assert!(expected.contains(&place), "{threads} threads: {place:#x}");
+                assert!(error.message().contains("type mismatch"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_is_found_wherever_it_is() {
+        for invalid in [0, 31, 32, 33, 299] {
+            let bytes = functions(300, &[invalid]);
+            let module = unvalidated(&bytes);
+            assert!(bytes.len() > WORTH_A_THREAD);
+            let range = &module.0.bodies[invalid];
+            let error = Module::new(&Engine::default(), &bytes).unwrap_err();
+            let ErrorKind::Malformed { offset, .. } = error.kind() else {
+                panic!("{error}")
+            };
+            assert!(range.contains(offset), "{invalid}: {offset:#x}");
+        }
+        assert!(Module::new(&Engine::default(), &functions(300, &[])).is_ok());
+    }
+
+    #[test]
+    fn every_body_is_validated_exactly_by_its_own_type() {
+        // The same body under two types: only the place tells which type it must have.
+        let text = "(module
+            (import \"m\" \"a\" (func (result i64)))
+            (import \"m\" \"b\" (func (result i64)))
+            (func (result i32) i32.const 0)
+            (func (param i32) (result i32) local.get 0))";
+        let module = unvalidated(&wat::parse_str(text).unwrap());
+        let bodies = module.0.bodies_of(&module.0.bytes).unwrap();
+        assert!(bodies.validate_on(1).is_ok());
+        let swapped: Vec<u32> = bodies.types.iter().rev().copied().collect();
+        let swapped = Bodies {
+            types: &swapped,
+            ..bodies
+        };
+        assert!(swapped.validate_on(1).is_err());
+    }
+}

@@ -1,0 +1,589 @@
+//! Blocks, branches, calls and returns.
+//!
+//! A label's values lie in the slots of the block's height. Code behind an unconditional branch is
+//! skipped up to the end or `else` of its block.
+
+use super::emit::{Fixup, NONE};
+use super::stack::{Operand, Place, Popped};
+use super::{NEAR, Translator, class};
+use crate::error::Result;
+use crate::ir::ops::Family;
+use crate::module::{FuncType, ValType};
+use wasmparser::BlockType;
+
+/// An open block.
+pub(super) struct Block {
+    /// Stack height below the block's parameters.
+    height: usize,
+    /// Where a branch to a loop goes.
+    loop_start: Option<usize>,
+    params: Vec<ValType>,
+    results: Vec<ValType>,
+    /// Branches to the end.
+    fixups: Vec<Fixup>,
+    /// The branch over the first arm of an `if`, until `else`.
+    else_fixup: Option<Fixup>,
+    /// It has a fuel check of its own.
+    checked: bool,
+}
+
+impl Translator<'_> {
+    /// The check at function entry and loop heads, if the configuration wants one.
+    pub(super) fn check(&mut self) -> bool {
+        let form = match (self.config.fuel, self.config.interruption) {
+            (false, false) => return false,
+            (true, false) => 0,
+            (false, true) => 1,
+            (true, true) => 2,
+        };
+        let start = self.out.emit_at(Family::Check.form(form), 0);
+        self.out.label();
+        self.checks.push((start, 0));
+        true
+    }
+
+    /// Writes the costs of all checks above `keep`.
+    pub(super) fn close_checks(&mut self, keep: usize) {
+        while self.checks.len() > keep {
+            if let Some((start, count)) = self.checks.pop() {
+                self.out.code[start + 1] |= u64::from(count) << 32;
+            }
+        }
+    }
+
+    /// Zeroes the locals behind the parameters (scratch slots included).
+    pub(super) fn zero_locals(&mut self) {
+        let count = self.locals.len() - self.params;
+        if count == 0 {
+            return;
+        }
+        let form = match count {
+            1..=4 => count as u16,
+            5 | 6 => 5,
+            7 | 8 => 6,
+            _ => 0,
+        };
+        // The forms for 6 and 8 and the even count of the loop may zero a slot more: that of the stack's height 0.
+        self.max_height = self.max_height.max(3);
+        let first = self.params as u64 * 8;
+        let slots = count + if self.far { super::SCRATCH_SLOTS } else { 0 };
+        let word = first | (slots.next_multiple_of(2) as u64) << 32;
+        let form = if self.far { 0 } else { form };
+        self.out.emit(Family::Enter.form(form), word);
+        self.out.label();
+    }
+
+    pub(super) fn open_function(&mut self, ty: &FuncType) {
+        self.blocks.push(Block {
+            height: 0,
+            loop_start: None,
+            params: Vec::new(),
+            results: ty.results().to_vec(),
+            fixups: Vec::new(),
+            else_fixup: None,
+            checked: false,
+        });
+    }
+
+    fn block_types(&self, ty: BlockType) -> Result<(Vec<ValType>, Vec<ValType>)> {
+        Ok(match ty {
+            BlockType::Empty => (Vec::new(), Vec::new()),
+            BlockType::Type(ty) => (Vec::new(), vec![super::value_type(ty)?]),
+            BlockType::FuncType(index) => match self.module.0.types.get(index as usize) {
+                Some(ty) => (ty.params().to_vec(), ty.results().to_vec()),
+                None => (Vec::new(), Vec::new()),
+            },
+        })
+    }
+
+    pub(super) fn open_block(&mut self, ty: BlockType, is_loop: bool) -> Result<()> {
+        let (params, results) = self.block_types(ty)?;
+        self.settle_all();
+        let mut checked = false;
+        let loop_start = is_loop.then(|| {
+            self.forget_accumulators();
+            let start = self.out.label();
+            checked = self.check();
+            start
+        });
+        let height = self.stack.len().saturating_sub(params.len());
+        self.blocks.push(Block {
+            height,
+            loop_start,
+            params,
+            results,
+            fixups: Vec::new(),
+            else_fixup: None,
+            checked,
+        });
+        Ok(())
+    }
+
+    pub(super) fn open_if(&mut self, ty: BlockType) -> Result<()> {
+        let (params, results) = self.block_types(ty)?;
+        // Everything below the condition goes to slots; that leaves the accumulator alone.
+        let condition = self.stack.pop();
+        self.settled = self.settled.min(self.stack.len());
+        self.settle_all();
+        self.stack.extend(condition);
+        let fixup = self.branch_on(false);
+        self.out.label();
+        let height = self.stack.len().saturating_sub(params.len());
+        self.blocks.push(Block {
+            height,
+            loop_start: None,
+            params,
+            results,
+            fixups: Vec::new(),
+            else_fixup: Some(fixup),
+            checked: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn open_else(&mut self) {
+        let Some(mut block) = self.blocks.pop() else {
+            return;
+        };
+        if !self.dead {
+            self.settle_from(block.height);
+            let start = self.out.emit(Family::Jump.form(0), 0);
+            block.fixups.push(Fixup::Displacement { start, field: 12 });
+        }
+        self.truncate(block.height);
+        self.forget_accumulators();
+        let here = self.out.label();
+        if let Some(fixup) = block.else_fixup.take() {
+            self.out.fix(fixup, here);
+        }
+        self.push_slots(&block.params);
+        self.dead = false;
+        self.blocks.push(block);
+    }
+
+    /// The end of a block; true at the end of the function.
+    pub(super) fn end(&mut self) -> bool {
+        let Some(block) = self.blocks.pop() else {
+            return true;
+        };
+        if self.blocks.is_empty() {
+            self.end_function(block);
+            return true;
+        }
+        if !self.dead {
+            self.settle_from(block.height);
+        }
+        let joined = !block.fixups.is_empty() || block.else_fixup.is_some();
+        if joined || self.dead {
+            self.forget_accumulators();
+            let here = self.out.label();
+            for fixup in block.fixups.into_iter().chain(block.else_fixup) {
+                self.out.fix(fixup, here);
+            }
+        }
+        if block.checked {
+            let keep = self.checks.len() - 1;
+            self.close_checks(keep);
+        }
+        self.truncate(block.height);
+        self.push_slots(&block.results);
+        // The rest is reachable if this end is, from above or by a branch; only code that
+        // could be reached opens blocks.
+        self.dead = self.dead && !joined;
+        false
+    }
+
+    fn end_function(&mut self, block: Block) {
+        if block.fixups.is_empty() {
+            if !self.dead {
+                self.return_values(&block.results);
+            }
+            return;
+        }
+        if !self.dead {
+            self.settle_from(0);
+        }
+        self.forget_accumulators();
+        let here = self.out.label();
+        for fixup in block.fixups {
+            self.out.fix(fixup, here);
+        }
+        self.truncate(0);
+        self.push_slots(&block.results);
+        self.return_values(&block.results);
+    }
+
+    /// Entries that lie in their slots.
+    fn push_slots(&mut self, types: &[ValType]) {
+        for ty in types {
+            self.push(Place::Slot, *ty);
+        }
+    }
+
+    fn settle_from(&mut self, height: usize) {
+        for at in height.max(self.lazy_from())..self.stack.len() {
+            self.settle(at);
+        }
+    }
+
+    /// Values that a branch to the label carries.
+    fn arity(&self, depth: u32) -> usize {
+        self.blocks
+            .len()
+            .checked_sub(1 + depth as usize)
+            .and_then(|index| self.blocks.get(index))
+            .map_or(0, |block| match block.loop_start {
+                Some(_) => block.params.len(),
+                None => block.results.len(),
+            })
+    }
+
+    /// Height at which the label expects its values.
+    fn label_height(&self, depth: u32) -> usize {
+        let index = self.blocks.len().saturating_sub(1 + depth as usize);
+        self.blocks.get(index).map_or(0, |block| block.height)
+    }
+
+    /// Connects a branch with the label.
+    fn link(&mut self, depth: u32, fixup: Fixup) {
+        let index = self.blocks.len().saturating_sub(1 + depth as usize);
+        if let Some(block) = self.blocks.get_mut(index) {
+            match block.loop_start {
+                Some(start) => self.out.fix(fixup, start),
+                None => block.fixups.push(fixup),
+            }
+        }
+    }
+
+    /// Brings the values of a branch into the label's slots.
+    fn carry(&mut self, depth: u32) {
+        let count = self.arity(depth);
+        let from = self.stack.len() - count.min(self.stack.len());
+        let to = self.label_height(depth);
+        if count == 1 && from != to {
+            // A single value goes straight to the label's slot.
+            let dst = self.height_slot(to);
+            self.settle_to(from, dst);
+            return;
+        }
+        // Several: first each to its own slot, so that none overwrites another's source; then down.
+        self.settle_from(from);
+        self.move_down(from, to, count);
+    }
+
+    /// Copies `count` settled values from one height to a lower one.
+    fn move_down(&mut self, from: usize, to: usize, count: usize) {
+        if from == to || count == 0 {
+            return;
+        }
+        if count <= 2 {
+            for i in 0..count {
+                let (dst, src) = (self.height_slot(to + i), self.height_slot(from + i));
+                self.copy(dst, src);
+            }
+        } else {
+            self.copy_block(self.height_slot(to), self.height_slot(from), count);
+        }
+    }
+
+    /// Copies a run of slots.
+    fn copy_block(&mut self, dst: u32, src: u32, count: usize) {
+        self.out.emit(
+            Family::CopyBlock.form(0),
+            u64::from(dst) | u64::from(src) << 32,
+        );
+        self.out.push(count as u64);
+    }
+
+    fn jump_to(&mut self, depth: u32) {
+        let start = self.out.emit(Family::Jump.form(0), 0);
+        self.link(depth, Fixup::Displacement { start, field: 12 });
+    }
+
+    pub(super) fn branch(&mut self, depth: u32) {
+        if depth as usize + 1 == self.blocks.len() {
+            return self.return_now();
+        }
+        self.carry(depth);
+        self.jump_to(depth);
+        self.dead = true;
+    }
+
+    pub(super) fn branch_if(&mut self, depth: u32) {
+        if self.arity(depth) == 0 {
+            let fixup = self.branch_on(true);
+            self.link(depth, fixup);
+            return;
+        }
+        // Over the code that brings the values along. What it settles is not settled on the other path.
+        let over = self.branch_on(false);
+        self.out.label();
+        let lazy = self.lazy_from();
+        let unsettled = self.stack[lazy..].to_vec();
+        self.carry(depth);
+        self.jump_to(depth);
+        self.stack.truncate(lazy);
+        self.stack.extend(unsettled);
+        let here = self.out.label();
+        self.out.fix(over, here);
+    }
+
+    pub(super) fn branch_table(&mut self, targets: Vec<u32>) {
+        let index = self.pop();
+        let count = targets.last().map_or(0, |depth| self.arity(*depth));
+        let from = self.stack.len() - count.min(self.stack.len());
+        if count > 0 {
+            self.settle_from(from);
+        }
+        let (form, word) = match self.operand(index, false) {
+            Operand::Slot(slot) => (0, slot),
+            _ => (1, 0),
+        };
+        let last = targets.len() - 1;
+        let start = self
+            .out
+            .emit(Family::BrTable.form(form), word | (last as u64) << 32);
+        for _ in 0..targets.len() * 2 {
+            self.out.push(0);
+        }
+        self.out.label();
+        for (i, depth) in targets.into_iter().enumerate() {
+            let word = start + 2 + 2 * i + 1;
+            self.out.jump_entries.push(word as u32);
+            let entry = Fixup::Entry { word };
+            let is_return = depth as usize + 1 == self.blocks.len();
+            if count == 0 || (!is_return && self.label_height(depth) == from) {
+                self.link(depth, entry);
+                continue;
+            }
+            // The values have to move: a piece of code of the entry's own.
+            let here = self.out.label();
+            self.out.fix(entry, here);
+            self.move_down(from, self.label_height(depth), count);
+            self.jump_to(depth);
+        }
+        self.dead = true;
+    }
+
+    /// `return`, or a branch to the function's label.
+    pub(super) fn return_now(&mut self) {
+        let results = self
+            .blocks
+            .first()
+            .map(|block| block.results.clone())
+            .unwrap_or_default();
+        self.return_values(&results);
+        self.dead = true;
+    }
+
+    /// Leaves the function with the values on top of the stack.
+    fn return_values(&mut self, results: &[ValType]) {
+        match results {
+            [] => {
+                self.out.emit(Family::Return.form(0), 0);
+            }
+            [ty] => {
+                let popped = self.pop();
+                match self.operand(popped, !ty.is_float()) {
+                    Operand::Acc => self.out.emit(Family::Return.form(0), 0),
+                    Operand::Slot(slot) => self
+                        .out
+                        .emit(Family::Return.form(1 + class(*ty) as u16), slot << 16),
+                    Operand::Imm(value) => self
+                        .out
+                        .emit(Family::Return.form(3), u64::from(value as u32) << 32),
+                };
+            }
+            _ => {
+                let from = self.stack.len() - results.len().min(self.stack.len());
+                self.settle_from(from);
+                self.copy_block(0, self.height_slot(from), results.len());
+                self.out.emit(Family::Return.form(0), 0);
+            }
+        }
+    }
+
+    /// Brings the arguments of a call to the first slots of the callee's frame, two slots above their own
+    /// places (the return ip and the caller's frame lie between); gives the height below them.
+    fn arguments(&mut self, count: usize) -> usize {
+        let base = self.stack.len() - count.min(self.stack.len());
+        for height in self.lazy_from()..base {
+            if matches!(self.stack[height].place, Place::Acc { .. }) {
+                self.settle(height);
+            }
+        }
+        self.max_height = self.max_height.max(self.stack.len() + 4);
+        // Values in slots first, from the last one down: each goes up by two and must not meet one that
+        // still waits. Then those that are elsewhere.
+        for height in (base..self.stack.len()).rev() {
+            if self.stack[height].place == Place::Slot {
+                let dst = self.height_slot(height + 2);
+                self.settle_to(height, dst);
+            }
+        }
+        for height in base..self.stack.len() {
+            if self.stack[height].place != Place::Slot {
+                let dst = self.height_slot(height + 2);
+                self.settle_to(height, dst);
+            }
+        }
+        base
+    }
+
+    /// Takes the arguments off and puts the results on.
+    fn called(&mut self, base: usize, results: &[ValType]) {
+        self.truncate(base);
+        self.forget_accumulators();
+        match results {
+            [] => {}
+            [ty] => self.push(Place::Acc { producer: NONE }, *ty),
+            _ => {
+                self.max_height = self.max_height.max(base + 2 + results.len());
+                let (dst, src) = (self.height_slot(base), self.height_slot(base + 2));
+                self.copy_block(dst, src, results.len());
+                self.push_slots(results);
+            }
+        }
+    }
+
+    fn function_type(&self, index: u32) -> Option<FuncType> {
+        let ty = self.module.0.funcs.get(index as usize)?;
+        self.module.0.types.get(*ty as usize).cloned()
+    }
+
+    pub(super) fn call(&mut self, index: u32) {
+        let Some(ty) = self.function_type(index) else {
+            return;
+        };
+        let callee = self.environment.callee(index);
+        let base = self.arguments(ty.params().len());
+        let delta = self.height_slot(base + 2);
+        let frame = u64::from(callee.frame) << 32;
+        if self.far && delta > NEAR {
+            self.out
+                .emit_at(Family::CallFar.form(0), u64::from(delta) | frame);
+        } else {
+            let delta = u64::from(delta) & 0xffff;
+            match self.take_last_argument() {
+                Some((class, slot)) => self
+                    .out
+                    .emit_at(Family::Call.form(1 + class), delta | slot << 16 | frame),
+                None => self.out.emit_at(Family::Call.form(0), delta | frame),
+            };
+        }
+        self.out.push(callee.code);
+        self.called(base, ty.results());
+    }
+
+    /// If the last instruction puts an accumulator into a slot: takes it back, gives class and slot.
+    fn take_last_argument(&mut self) -> Option<(u16, u64)> {
+        let last = self.out.last?;
+        let op = self.out.op(last);
+        let class = [Family::Copy.form(1), Family::Copy.form(2)]
+            .iter()
+            .position(|copy| *copy == op)?;
+        let slot = self.out.code[last + 1] & 0xffff;
+        self.out.retract();
+        Some((class as u16, slot))
+    }
+
+    pub(super) fn call_indirect(&mut self, type_index: u32, table_index: u32) {
+        let inner = &self.module.0;
+        let Some(ty) = inner.types.get(type_index as usize).cloned() else {
+            return;
+        };
+        let id = u64::from(
+            inner
+                .type_ids
+                .get(type_index as usize)
+                .copied()
+                .unwrap_or(u32::MAX - 1),
+        );
+        let index = self.pop();
+        let table = self.environment.table(table_index);
+        // An index in its slot lies where an argument goes; its new place is above the arguments.
+        let height = index.height + 2;
+        self.max_height = self.max_height.max(height + 3);
+        if index.place == Place::Slot {
+            self.copy(self.height_slot(height), self.height_slot(index.height));
+        }
+        let base = self.arguments(ty.params().len());
+        let operand = self.operand(Popped { height, ..index }, false);
+        let delta = self.height_slot(base + 2);
+        if table.direct && !(self.far && delta > NEAR) {
+            let delta = u64::from(delta) & 0xffff;
+            match operand {
+                Operand::Slot(slot) => self
+                    .out
+                    .emit_at(Family::CallIndirect.form(0), delta | slot << 16 | id << 32),
+                _ => self
+                    .out
+                    .emit_at(Family::CallIndirect.form(1), delta | id << 32),
+            };
+            self.out.push(table.address);
+        } else {
+            let slot = match operand {
+                Operand::Slot(slot) => {
+                    self.out
+                        .emit_at(Family::CallAny.form(0), u64::from(delta) | id << 32);
+                    slot
+                }
+                _ => {
+                    self.out
+                        .emit_at(Family::CallAny.form(1), u64::from(delta) | id << 32);
+                    0
+                }
+            };
+            self.out.push(table.address);
+            self.out.push(slot);
+        }
+        self.called(base, ty.results());
+    }
+
+    pub(super) fn tail_call(&mut self, index: u32) {
+        let Some(ty) = self.function_type(index) else {
+            return;
+        };
+        let callee = self.environment.callee(index);
+        let count = ty.params().len();
+        let from = self.stack.len() - count.min(self.stack.len());
+        self.settle_from(from);
+        self.out.emit_at(
+            Family::TailCall.form(0),
+            u64::from(self.height_slot(from)) | u64::from(callee.frame) << 32,
+        );
+        self.out.push(callee.code);
+        self.out.push((count as u64) << 32);
+        self.dead = true;
+    }
+
+    pub(super) fn tail_call_indirect(&mut self, type_index: u32, table_index: u32) {
+        let inner = &self.module.0;
+        let Some(ty) = inner.types.get(type_index as usize).cloned() else {
+            return;
+        };
+        let id = u64::from(
+            inner
+                .type_ids
+                .get(type_index as usize)
+                .copied()
+                .unwrap_or(u32::MAX - 1),
+        );
+        let index = self.pop();
+        let table = self.environment.table(table_index);
+        let count = ty.params().len();
+        let from = self.stack.len() - count.min(self.stack.len());
+        self.settle_from(from);
+        let (form, slot) = match self.operand(index, false) {
+            Operand::Slot(slot) => (0, slot),
+            _ => (1, 0),
+        };
+        self.out.emit_at(
+            Family::TailCallAny.form(form),
+            u64::from(self.height_slot(from)) | id << 32,
+        );
+        self.out.push(table.address);
+        self.out.push(slot | (count as u64) << 32);
+        self.dead = true;
+    }
+}

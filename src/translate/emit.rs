@@ -1,0 +1,103 @@
+//! The code buffer: instructions as words, displacements that are filled in later, and the note of
+//! where instructions start.
+
+use crate::ir::ops::Op;
+
+/// No instruction.
+pub(super) const NONE: usize = usize::MAX;
+
+/// Code under construction.
+#[derive(Default)]
+pub(super) struct Emitter {
+    pub code: Vec<u64>,
+    /// Words at which instructions start, ascending.
+    pub starts: Vec<u32>,
+    pub jump_entries: Vec<u32>,
+    pub places: Vec<(u32, u32)>,
+    /// Byte offset in the module of the operator being translated.
+    pub offset: u32,
+    /// Start of the last instruction, [`NONE`] behind a label: it may be patched or fused.
+    pub last: Option<usize>,
+    /// Start of the one before, if no label lies between.
+    pub before: Option<usize>,
+}
+
+/// A displacement or jump table entry that waits for its target.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fixup {
+    /// Displacement from the start of the instruction, in its u32 field at this byte.
+    Displacement { start: usize, field: usize },
+    /// Target word of a jump table.
+    Entry { word: usize },
+}
+
+impl Emitter {
+    /// Where the next instruction will start.
+    pub fn here(&self) -> usize {
+        self.code.len()
+    }
+
+    /// Emits an instruction of two words; longer ones push the rest.
+    pub fn emit(&mut self, op: Op, word: u64) -> usize {
+        let start = self.code.len();
+        self.code.push(u64::from(op.0));
+        self.code.push(word);
+        self.starts.push(start as u32);
+        self.before = self.last;
+        self.last = Some(start);
+        start
+    }
+
+    /// Like `emit`, for instructions that can trap or call: notes the place in the module.
+    pub fn emit_at(&mut self, op: Op, word: u64) -> usize {
+        self.places.push((self.code.len() as u32, self.offset));
+        self.emit(op, word)
+    }
+
+    /// Another word of the last instruction.
+    pub fn push(&mut self, word: u64) {
+        self.code.push(word);
+    }
+
+    /// The operator of the instruction at `start`.
+    pub fn op(&self, start: usize) -> Op {
+        Op(self.code[start] as u16)
+    }
+
+    /// Takes the last instruction back; the one before becomes the last.
+    pub fn retract(&mut self) {
+        if let Some(start) = self.last {
+            self.code.truncate(start);
+            self.starts.pop();
+            while self
+                .places
+                .last()
+                .is_some_and(|(word, _)| *word as usize >= start)
+            {
+                self.places.pop();
+            }
+        }
+        self.last = self.before.take();
+    }
+
+    /// A label is here: nothing before may be patched as "last" or fused with what follows.
+    pub fn label(&mut self) -> usize {
+        self.last = None;
+        self.before = None;
+        self.here()
+    }
+
+    /// Fills in a target.
+    pub fn fix(&mut self, fixup: Fixup, target: usize) {
+        match fixup {
+            Fixup::Entry { word } => self.code[word] = target as u64,
+            Fixup::Displacement { start, field } => {
+                let bytes = (target as i64 - start as i64) * 8;
+                let word = start + field / 8;
+                let shift = (field % 8) * 8;
+                let field = u64::from(bytes as i32 as u32) << shift;
+                self.code[word] = self.code[word] & !(0xffff_ffff << shift) | field;
+            }
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! Operators with operands in their places: which form is emitted, and which neighbours become one
+//! instruction. Each fusion looks only at the last one or two instructions.
+
+use super::emit::Fixup;
+use super::stack::{Operand, Place, Popped};
+use super::{Translator, class};
+use crate::ir::ops::{BRANCH, Family, Op};
+use crate::module::ValType;
+
+/// Address forms of loads (result in the accumulator).
+mod address {
+    pub const SLOT: u16 = 0;
+    pub const ACC: u16 = 2;
+    pub const SLOT_SLOT: u16 = 4;
+    pub const ACC_SLOT: u16 = 6;
+    pub const CONST: u16 = 8;
+    pub const SLOT_IMM: u16 = 10;
+    pub const SCALED: u16 = 12;
+    pub const SLOT_SCALED: u16 = 14;
+    pub const OTHER_MEMORY: u16 = 16;
+}
+
+/// Forms of value operators, by operands.
+mod operands {
+    pub const SS: u16 = 0;
+    pub const AS: u16 = 2;
+    pub const SA: u16 = 4;
+    pub const SI: u16 = 6;
+    pub const AI: u16 = 8;
+}
+
+impl Translator<'_> {
+    /// `i32.add` of values that become an address: gives the value if nothing has to be emitted.
+    fn fold_add(x: Place, y: Place) -> Option<Place> {
+        use Place::{Const, Local, Scaled, Sum};
+        Some(match (x, y) {
+            (Const(a), Const(b)) => Const(u64::from((a as u32).wrapping_add(b as u32))),
+            (Local(local), Const(k)) | (Const(k), Local(local)) => Sum(local, k as u32),
+            (Sum(local, j), Const(k)) | (Const(k), Sum(local, j)) => {
+                Sum(local, j.wrapping_add(k as u32))
+            }
+            (
+                Scaled {
+                    base,
+                    index,
+                    shift,
+                    offset,
+                },
+                Const(k),
+            )
+            | (
+                Const(k),
+                Scaled {
+                    base,
+                    index,
+                    shift,
+                    offset,
+                },
+            ) => Scaled {
+                base,
+                index,
+                shift,
+                offset: offset.wrapping_add(k as u32),
+            },
+            (
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+                Local(local),
+            )
+            | (
+                Local(local),
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+            ) => Scaled {
+                base: Some(local),
+                index,
+                shift,
+                offset,
+            },
+            (
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+                Sum(local, k),
+            )
+            | (
+                Sum(local, k),
+                Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset,
+                },
+            ) => Scaled {
+                base: Some(local),
+                index,
+                shift,
+                offset: offset.wrapping_add(k),
+            },
+            _ => return None,
+        })
+    }
+
+    /// An operator with two operands.
+    pub(super) fn binary(&mut self, family: Family, result: ValType, commutes: bool) {
+        let mut y = self.pop();
+        let mut x = self.pop();
+        self.max_height = self.max_height.max(self.stack.len() + 4);
+        if family == Family::I32Add
+            && let Some(place) = Self::fold_add(x.place, y.place)
+        {
+            return self.push(place, result);
+        }
+        if family == Family::I32Shl
+            && let (Place::Local(index), Place::Const(shift)) = (x.place, y.place)
+        {
+            let shift = (shift & 31) as u8;
+            return self.push(
+                Place::Scaled {
+                    base: None,
+                    index,
+                    shift,
+                    offset: 0,
+                },
+                result,
+            );
+        }
+        let constant = |popped: Popped| matches!(popped.place, Place::Const(_));
+        if commutes && constant(x) && !constant(y) {
+            std::mem::swap(&mut x, &mut y);
+        }
+        self.free_acc(class(result));
+        let address =
+            |popped: Popped| matches!(popped.place, Place::Sum(..) | Place::Scaled { .. });
+        if class(result) == 0 {
+            if address(y) && !x.is_acc() {
+                y = self.force(y);
+            }
+            if address(x) && !y.is_acc() {
+                x = self.force(x);
+            }
+        }
+        let mut left = self.operand(x, false);
+        let right = self.operand(y, true);
+        if left == Operand::Acc && right == Operand::Acc {
+            // Both are the local that the accumulator holds.
+            left = Operand::Slot(self.slot_operand(if x.is_acc() { y } else { x }));
+        }
+        self.emit_binary(family, left, right, y.ty, result);
+    }
+
+    fn emit_binary(
+        &mut self,
+        family: Family,
+        left: Operand,
+        right: Operand,
+        operand_type: ValType,
+        result: ValType,
+    ) {
+        let (form, word, immediate) = match (left, right) {
+            (Operand::Slot(a), Operand::Slot(b)) => (operands::SS, a << 16 | b << 32, None),
+            (Operand::Acc, Operand::Slot(b)) => (operands::AS, b << 32, None),
+            (Operand::Slot(a), Operand::Imm(value)) => (operands::SI, a << 16, Some(value)),
+            (Operand::Acc, Operand::Imm(value)) => (operands::AI, 0, Some(value)),
+            (Operand::Slot(a), _) => (operands::SA, a << 16, None),
+            // An immediate is never a first operand, and two accumulators were told apart above.
+            _ => (operands::AS, 0, None),
+        };
+        let float = operand_type.is_float();
+        let word = match immediate {
+            Some(value) if !float => word | u64::from(value as u32) << 32,
+            _ => word,
+        };
+        let start = self.emit_operator(family, form, word);
+        if let (Some(value), true) = (immediate, float) {
+            self.out.push(value);
+        }
+        self.result(start, result);
+    }
+
+    /// Emits a value operator; notes its place if it can trap.
+    fn emit_operator(&mut self, family: Family, form: u16, word: u64) -> usize {
+        use Family::*;
+        let between =
+            |first: Family, last: Family| (first as u16..=last as u16).contains(&(family as u16));
+        let traps = between(I32DivS, I32RemU)
+            || between(I64DivS, I64RemU)
+            || between(I32TruncF32S, I64TruncF64U);
+        if traps {
+            self.out.emit_at(family.form(form), word)
+        } else {
+            self.out.emit(family.form(form), word)
+        }
+    }
+
+    /// An operator with one operand.
+    pub(super) fn unary(&mut self, family: Family, result: ValType) {
+        let mut x = self.pop();
+        self.free_acc(class(result));
+        if class(result) == 0 {
+            x = self.force(x);
+        }
+        let start = match self.operand(x, false) {
+            Operand::Slot(a) => self.emit_operator(family, 0, a << 16),
+            _ => self.emit_operator(family, 2, 0),
+        };
+        self.result(start, result);
+    }
+
+    /// `eqz`: inverts the comparison or test that made the value, or compares with zero.
+    pub(super) fn equals_zero(&mut self, family: Family, ty: ValType) {
+        if let Some(top) = self.stack.last()
+            && let Place::Acc { producer } = top.place
+            && self.out.last == Some(producer)
+            && ty == ValType::I32
+        {
+            let op = self.out.op(producer);
+            let inverse = match op.comparison() {
+                Some((comparison, form)) => comparison.inverse().map(|inverse| inverse.form(form)),
+                None if op.is(Family::I32And) && op.form().is_multiple_of(2) => {
+                    Some(Family::I32Ntst.form(op.form()))
+                }
+                None => None,
+            };
+            if let Some(inverse) = inverse {
+                self.out.code[producer] = u64::from(inverse.0);
+                return;
+            }
+        }
+        self.push(Place::Const(0), ty);
+        self.binary(family, ValType::I32, true);
+    }
+
+    /// The words of an address and its form: (form, field of the base slot, word @16 if any).
+    fn address(&mut self, popped: Popped, offset: u64) -> (u16, u64, Option<u64>, u64) {
+        match popped.place {
+            Place::Scaled {
+                base,
+                index,
+                shift,
+                offset: add,
+            } => {
+                let word = self.near(self.local_slot(index)) << 32
+                    | u64::from(add)
+                    | u64::from(shift) << 48;
+                match base {
+                    Some(base) => {
+                        let base = self.near(self.local_slot(base));
+                        (address::SLOT_SCALED, base, Some(word), offset)
+                    }
+                    None => (address::SCALED, 0, Some(word), offset),
+                }
+            }
+            Place::Sum(local, add) => {
+                let base = self.near(self.local_slot(local));
+                (address::SLOT_IMM, base, Some(u64::from(add)), offset)
+            }
+            // The sum of a constant address and the offset still is a 32-bit field, or it is out of bounds for good.
+            Place::Const(at) if (at & 0xffff_ffff) + offset <= u64::from(u32::MAX) => {
+                (address::CONST, 0, None, (at & 0xffff_ffff) + offset)
+            }
+            _ => match self.operand(popped, false) {
+                Operand::Slot(base) => (address::SLOT, base, None, offset),
+                _ => (address::ACC, 0, None, offset),
+            },
+        }
+    }
+
+    /// A load.
+    pub(super) fn load(&mut self, family: Family, memory: u32, offset: u64, result: ValType) {
+        let popped = self.pop();
+        self.free_acc(class(result));
+        if memory != 0 {
+            let base = self.slot_operand(popped);
+            let start = self.out.emit_at(
+                family.form(address::OTHER_MEMORY),
+                base << 16 | offset << 32,
+            );
+            self.out.push(self.environment.memory(memory));
+            return self.result(start, result);
+        }
+        if let Some((form, a, b)) = self.take_address_add(popped) {
+            let start = self.out.emit_at(family.form(form), a << 16 | offset << 32);
+            self.out.push(b);
+            return self.result(start, result);
+        }
+        let (form, base, more, offset) = self.address(popped, offset);
+        let start = self
+            .out
+            .emit_at(family.form(form), base << 16 | offset << 32);
+        if let Some(more) = more {
+            self.out.push(more);
+        }
+        self.result(start, result);
+    }
+
+    /// If the address was just made by an `i32.add` of slots or accumulator and slot: takes the addition
+    /// back and gives the form and the slots.
+    fn take_address_add(&mut self, popped: Popped) -> Option<(u16, u64, u64)> {
+        let Place::Acc { producer } = popped.place else {
+            return None;
+        };
+        if self.out.last != Some(producer) {
+            return None;
+        }
+        let op = self.out.op(producer);
+        let word = self.out.code[producer + 1];
+        let (a, b) = (word >> 16 & 0xffff, word >> 32 & 0xffff);
+        let taken = if op == Family::I32Add.form(operands::SS) {
+            (address::SLOT_SLOT, a, b)
+        } else if op == Family::I32Add.form(operands::AS) {
+            (address::ACC_SLOT, 0, b)
+        } else if op == Family::I32Add.form(operands::SA) {
+            (address::ACC_SLOT, 0, a)
+        } else {
+            return None;
+        };
+        self.out.retract();
+        Some(taken)
+    }
+
+    /// A store.
+    pub(super) fn store(&mut self, family: Family, memory: u32, offset: u64) {
+        let value = self.pop();
+        let mut base = self.pop();
+        self.max_height = self.max_height.max(self.stack.len() + 4);
+        if memory != 0 {
+            let base = self.slot_operand(base);
+            let (form, word) = match self.operand(value, false) {
+                Operand::Slot(slot) => (store_form("ms"), slot << 16),
+                _ => (store_form("ma"), 0),
+            };
+            self.out
+                .emit_at(family.form(form), base | word | offset << 32);
+            self.out.push(self.environment.memory(memory));
+            return;
+        }
+        let mut source = self.operand(value, true);
+        let scaled = matches!(base.place, Place::Scaled { .. });
+        if let (Operand::Imm(_), true) = (source, scaled) {
+            // There is no form with a scaled address and an immediate.
+            let slot = self.height_slot(base.height);
+            self.scaled_to(base.place, slot);
+            base.place = Place::Slot;
+        }
+        // Address and value of the same class cannot both be in the accumulator, unless both are one local.
+        if source == Operand::Acc && !value.is_acc() && base.place == value.place {
+            source = Operand::Slot(self.slot_operand(value));
+        }
+        let (form, base, more, offset) = self.address(base, offset);
+        let name = match (form, source) {
+            (address::SLOT, Operand::Slot(_)) => "ss",
+            (address::SLOT, Operand::Acc) => "sa",
+            (address::SLOT, Operand::Imm(_)) => "si",
+            (address::ACC, Operand::Slot(_)) => "as",
+            (address::ACC, Operand::Acc) => "aa",
+            (address::ACC, Operand::Imm(_)) => "ai",
+            (address::CONST, Operand::Slot(_)) => "is",
+            (address::CONST, Operand::Acc) => "ia",
+            (address::CONST, Operand::Imm(_)) => "ii",
+            (address::SLOT_IMM, Operand::Slot(_)) => "ps",
+            (address::SLOT_IMM, Operand::Acc) => "pa",
+            (address::SLOT_IMM, Operand::Imm(_)) => "pi",
+            (address::SCALED, Operand::Slot(_)) => "qs",
+            (address::SCALED, _) => "qa",
+            (_, Operand::Slot(_)) => "rs",
+            _ => "ra",
+        };
+        let slot = if let Operand::Slot(slot) = source {
+            slot << 16
+        } else {
+            0
+        };
+        self.out
+            .emit_at(family.form(store_form(name)), base | slot | offset << 32);
+        match (source, more) {
+            (Operand::Imm(imm), Some(more)) if value.ty.is_float() => {
+                self.out.push(more);
+                self.out.push(imm);
+            }
+            (Operand::Imm(imm), Some(more)) => self.out.push(more | u64::from(imm as u32) << 32),
+            (Operand::Imm(imm), None) => self.out.push(imm),
+            (_, Some(more)) => self.out.push(more),
+            (_, None) => {}
+        }
+    }
+
+    /// `select`.
+    pub(super) fn select(&mut self) {
+        let condition = self.pop();
+        let y = self.pop();
+        let x = self.pop();
+        self.max_height = self.max_height.max(self.stack.len() + 5);
+        let ty = y.ty;
+        let condition_in_acc = condition.is_acc();
+        let x_slot = self.slot_operand(x);
+        let y_slot = self.slot_operand(y);
+        self.free_acc(class(ty));
+        let condition = if condition_in_acc {
+            Operand::Acc
+        } else {
+            self.operand(condition, false)
+        };
+        let family = if ty.is_float() {
+            Family::SelectF
+        } else {
+            Family::Select
+        };
+        let word = x_slot << 16 | y_slot << 32;
+        let start = match condition {
+            Operand::Slot(slot) => self.out.emit(family.form(0), word | slot << 48),
+            _ => self.out.emit(family.form(2), word),
+        };
+        self.result(start, ty);
+    }
+
+    /// A branch that is taken if the popped value is not zero (or is zero); its displacement is still open.
+    pub(super) fn branch_on(&mut self, nonzero: bool) -> Fixup {
+        let popped = self.pop();
+        if let Place::Acc { producer } = popped.place
+            && self.out.last == Some(producer)
+            && let Some(fixup) = self.branch_on_comparison(producer, nonzero)
+        {
+            return fixup;
+        }
+        let popped = if self.acc_taken(0) {
+            popped
+        } else {
+            self.force(popped)
+        };
+        if let Place::Local(local) = popped.place
+            && let Some(fixup) = self.branch_on_update(local, nonzero)
+        {
+            return fixup;
+        }
+        let family = if nonzero { Family::BrNz } else { Family::BrZ };
+        let start = match self.operand(popped, false) {
+            Operand::Slot(slot) => self.out.emit(family.form(0), slot),
+            _ => self.out.emit(family.form(1), 0),
+        };
+        Fixup::Displacement { start, field: 12 }
+    }
+
+    /// `local += constant` was the last instruction and decides the branch: one instruction.
+    fn branch_on_update(&mut self, local: u32, nonzero: bool) -> Option<Fixup> {
+        let last = self.out.last?;
+        let slot = u64::from(self.local_slot(local));
+        let fits = self.acc_local[0] == Some(local)
+            && self.out.op(last) == Family::I32Add.form(operands::SI + 1)
+            && self.out.code[last + 1] & 0xffff == slot;
+        if !fits {
+            return None;
+        }
+        self.out.code[last] = u64::from(Family::AddBrZ.form(u16::from(nonzero)).0);
+        self.out.push(0);
+        Some(Fixup::Displacement {
+            start: last,
+            field: 16,
+        })
+    }
+
+    /// The comparison at `producer` (or a bit test) becomes the branch.
+    fn branch_on_comparison(&mut self, producer: usize, nonzero: bool) -> Option<Fixup> {
+        let op = self.out.op(producer);
+        let (family, form) = match op.comparison() {
+            Some(comparison) => comparison,
+            None if op.is(Family::I32And) && op.form().is_multiple_of(2) => {
+                (Family::I32Tst, op.form())
+            }
+            None => return None,
+        };
+        let family = if nonzero { family } else { family.inverse()? };
+        let word = self.out.code[producer + 1];
+        let wide = self.out.code.get(producer + 2).copied();
+        let before = self.out.before;
+        self.out.retract();
+        if let Some(fixup) = self.branch_after_update(family, form, word, producer, before) {
+            return Some(fixup);
+        }
+        let (a, b) = (word >> 16 & 0xffff, word >> 32 & 0xffff);
+        let immediate = matches!(form, operands::SI | operands::AI);
+        if immediate && word >> 32 == 0 && matches!(family, Family::I32Eq | Family::I32Ne) {
+            let test = if family == Family::I32Eq {
+                Family::BrZ
+            } else {
+                Family::BrNz
+            };
+            let start = match form {
+                operands::SI => self.out.emit(test.form(0), a),
+                _ => self.out.emit(test.form(1), 0),
+            };
+            return Some(Fixup::Displacement { start, field: 12 });
+        }
+        let fields = match form {
+            operands::SS => a | b << 16,
+            operands::AS => b << 16,
+            operands::SA | operands::SI => a,
+            _ => 0,
+        };
+        let start = self.out.emit(family.form(BRANCH + form / 2), fields);
+        if immediate {
+            // Float immediates are a word of their own already.
+            self.out
+                .push(wide.filter(|_| is_float(family)).unwrap_or(word >> 32));
+        }
+        Some(Fixup::Displacement { start, field: 12 })
+    }
+
+    /// The compared accumulator was just made by `local += constant`: update, comparison and branch in one.
+    fn branch_after_update(
+        &mut self,
+        family: Family,
+        form: u16,
+        word: u64,
+        producer: usize,
+        before: Option<usize>,
+    ) -> Option<Fixup> {
+        let update = before?;
+        let kind = (family as u16).checked_sub(Family::I32Eq as u16)?;
+        let fits = kind <= Family::I32GeU as u16 - Family::I32Eq as u16
+            && matches!(form, operands::AS | operands::AI)
+            && update + 2 == producer
+            && self.out.op(update) == Family::I32Add.form(operands::SI + 1);
+        if !fits {
+            return None;
+        }
+        let immediate = form == operands::AI;
+        let op = Op(
+            (Family::AddBrEq as u16 + kind) * crate::ir::ops::FORMS as u16 + u16::from(immediate),
+        );
+        self.out.code[update] = u64::from(op.0);
+        if immediate {
+            self.out.push(0);
+            self.out.push(word >> 32);
+        } else {
+            self.out.push((word >> 32 & 0xffff) << 32);
+        }
+        Some(Fixup::Displacement {
+            start: update,
+            field: 16,
+        })
+    }
+}
+
+/// Whether a comparison compares floats.
+fn is_float(family: Family) -> bool {
+    (Family::F32Eq as u16..=Family::F64Nge as u16).contains(&(family as u16))
+}
+
+/// The number of a store form.
+fn store_form(name: &str) -> u16 {
+    crate::ir::ops::STORE_FORMS
+        .iter()
+        .position(|form| *form == name)
+        .unwrap_or(0) as u16
+}

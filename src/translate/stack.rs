@@ -1,0 +1,434 @@
+//! The virtual operand stack: where each value is, and how it gets into a slot or an operand.
+
+use super::emit::NONE;
+use super::{NEAR, SCRATCH_SLOTS, Translator, class};
+use crate::ir::ops::Family;
+use crate::module::ValType;
+
+/// Entries at the top of the stack that may be unsettled. Compilers keep fewer than ten; the bound
+/// keeps the scans of `local.set` constant on hostile input.
+pub(super) const LAZY: usize = 32;
+
+/// Where a value of the stack is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Place {
+    /// A constant, as a slot value.
+    Const(u64),
+    /// What the local holds now.
+    Local(u32),
+    /// An i32 local plus a constant.
+    Sum(u32, u32),
+    /// `[base +] (index << shift) + offset`, i32.
+    Scaled {
+        base: Option<u32>,
+        index: u32,
+        shift: u8,
+        offset: u32,
+    },
+    /// The slot of its height.
+    Slot,
+    /// The accumulator of its class. `producer` is the instruction whose form + 1 also writes slot d,
+    /// or `NONE`.
+    Acc { producer: usize },
+}
+
+/// A value of the stack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub place: Place,
+    pub ty: ValType,
+}
+
+/// An operand as instructions take it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Operand {
+    /// A slot offset, near.
+    Slot(u64),
+    Acc,
+    /// A constant as a slot value.
+    Imm(u64),
+}
+
+/// A value taken from the stack, with the height it had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Popped {
+    pub place: Place,
+    pub ty: ValType,
+    pub height: usize,
+}
+
+impl Popped {
+    pub fn is_acc(&self) -> bool {
+        matches!(self.place, Place::Acc { .. })
+    }
+}
+
+impl Translator<'_> {
+    /// Slot offset of a local. Parameters come first, then the scratch slots of a far frame.
+    pub fn local_slot(&self, local: u32) -> u32 {
+        let scratch = if self.far && local as usize >= self.params {
+            SCRATCH_SLOTS as u32
+        } else {
+            0
+        };
+        (local + scratch) * 8
+    }
+
+    /// Slot offset of a stack height.
+    pub fn height_slot(&self, height: usize) -> u32 {
+        let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
+        ((self.locals.len() + scratch + height) * 8) as u32
+    }
+
+    pub fn push(&mut self, place: Place, ty: ValType) {
+        self.stack.push(Item { place, ty });
+        self.max_height = self.max_height.max(self.stack.len() + 2);
+        if self.stack.len() > self.settled + LAZY {
+            self.settle(self.settled);
+            self.settled += 1;
+        }
+    }
+
+    /// Validated code never pops an empty stack; a default keeps the translator total.
+    pub fn pop(&mut self) -> Popped {
+        let item = self.stack.pop().unwrap_or(Item {
+            place: Place::Const(0),
+            ty: ValType::I32,
+        });
+        self.settled = self.settled.min(self.stack.len());
+        Popped {
+            place: item.place,
+            ty: item.ty,
+            height: self.stack.len(),
+        }
+    }
+
+    /// Drops entries above a height.
+    pub fn truncate(&mut self, height: usize) {
+        self.stack.truncate(height);
+        self.settled = self.settled.min(height);
+    }
+
+    /// A slot that instructions can read: far ones are copied to a scratch slot first.
+    pub fn near(&mut self, offset: u32) -> u64 {
+        if offset <= NEAR || !self.far {
+            return u64::from(offset) & 0xffff;
+        }
+        let scratch = self.next_scratch();
+        self.out
+            .emit(Family::CopyFar.form(0), scratch | u64::from(offset) << 32);
+        scratch
+    }
+
+    /// Offset of the next scratch slot; an instruction needs at most four at once.
+    pub fn next_scratch(&mut self) -> u64 {
+        let slot = self.params as u64 + u64::from(self.scratch);
+        self.scratch = (self.scratch + 1) % SCRATCH_SLOTS as u32;
+        slot * 8
+    }
+
+    /// A near slot to write for `offset`; `written` brings it to its place.
+    pub fn target(&mut self, offset: u32) -> u64 {
+        if offset <= NEAR || !self.far {
+            u64::from(offset) & 0xffff
+        } else {
+            self.next_scratch()
+        }
+    }
+
+    /// What was written to `target(offset)` goes to its place.
+    pub fn written(&mut self, target: u64, offset: u32) {
+        if offset > NEAR && self.far {
+            self.out
+                .emit(Family::CopyFar.form(1), target | u64::from(offset) << 32);
+        }
+    }
+
+    /// `dst = src`, both slots.
+    pub fn copy(&mut self, dst: u32, src: u32) {
+        if dst == src {
+            return;
+        }
+        if self.far && (dst > NEAR || src > NEAR) {
+            let near = self.near(src);
+            if dst > NEAR {
+                self.out
+                    .emit(Family::CopyFar.form(1), near | u64::from(dst) << 32);
+            } else {
+                self.out
+                    .emit(Family::Copy.form(0), u64::from(dst) | near << 16);
+            }
+            return;
+        }
+        let (dst, src) = (u64::from(dst) & 0xffff, u64::from(src) & 0xffff);
+        if let Some(last) = self.out.last
+            && self.out.op(last) == Family::Copy.form(0)
+        {
+            // Two copies in one instruction.
+            self.out.code[last] = u64::from(Family::Copy.form(4).0);
+            self.out.code[last + 1] |= dst << 32 | src << 48;
+            return;
+        }
+        self.out.emit(Family::Copy.form(0), dst | src << 16);
+    }
+
+    /// `dst = constant`.
+    pub fn copy_const(&mut self, dst: u32, value: u64) {
+        let target = self.target(dst);
+        self.out.emit(Family::Copy.form(3), target);
+        self.out.push(value);
+        self.written(target, dst);
+    }
+
+    /// `dst = accumulator of the class`.
+    pub fn copy_acc(&mut self, dst: u32, class: usize) {
+        if self.far && dst > NEAR {
+            self.out
+                .emit(Family::CopyFar.form(2 + class as u16), u64::from(dst) << 32);
+        } else {
+            self.out
+                .emit(Family::Copy.form(1 + class as u16), u64::from(dst) & 0xffff);
+        }
+    }
+
+    /// Makes the producer also write a slot; false if it cannot.
+    fn patch(&mut self, producer: usize, dst: u32) -> bool {
+        if producer == NONE || (self.far && dst > NEAR) {
+            return false;
+        }
+        if !self.out.op(producer).form().is_multiple_of(2) {
+            // It writes a slot already (the entry was settled on a path that was left): only that one.
+            return self.out.code[producer + 1] & 0xffff == u64::from(dst) & 0xffff;
+        }
+        self.out.code[producer] += 1;
+        let word = &mut self.out.code[producer + 1];
+        *word = *word & !0xffff | u64::from(dst) & 0xffff;
+        true
+    }
+
+    /// Brings the entry at a height into its slot.
+    pub fn settle(&mut self, height: usize) {
+        if self.stack[height].place != Place::Slot {
+            self.settle_to(height, self.height_slot(height));
+            self.stack[height].place = Place::Slot;
+        }
+    }
+
+    /// Brings the entry's value into any slot. The entry itself stays as it is.
+    pub fn settle_to(&mut self, height: usize, dst: u32) {
+        let Item { place, ty } = self.stack[height];
+        self.place_to(place, ty, height, dst);
+    }
+
+    /// Brings a value into any slot.
+    pub fn place_to(&mut self, place: Place, ty: ValType, height: usize, dst: u32) {
+        match place {
+            Place::Slot => self.copy(dst, self.height_slot(height)),
+            Place::Const(value) => self.copy_const(dst, value),
+            Place::Local(local) => self.copy(dst, self.local_slot(local)),
+            Place::Sum(local, constant) => self.add_to(dst, local, constant),
+            Place::Scaled { .. } => self.scaled_to(place, dst),
+            Place::Acc { producer } => {
+                // The entry's own slot has no other use since the producer ran; any other place may have
+                // had one, so there the producer must be the last instruction.
+                let own = dst == self.height_slot(height) || self.out.last == Some(producer);
+                if !(own && self.patch(producer, dst)) {
+                    self.copy_acc(dst, class(ty));
+                }
+            }
+        }
+    }
+
+    /// `dst = local + constant`, the accumulator stays.
+    pub fn add_to(&mut self, dst: u32, local: u32, constant: u32) {
+        let source = self.near(self.local_slot(local));
+        let target = self.target(dst);
+        self.out.emit(
+            Family::AddSlot.form(0),
+            target | source << 16 | u64::from(constant) << 32,
+        );
+        self.written(target, dst);
+    }
+
+    /// `dst = scaled address`, the accumulator stays.
+    pub fn scaled_to(&mut self, place: Place, dst: u32) {
+        let target = self.target(dst);
+        self.lea(place, 2, target);
+        self.written(target, dst);
+    }
+
+    /// Emits a scaled address: form 0 accumulator, 1 slot and accumulator, 2 slot. Forms with a base are 4 higher.
+    fn lea(&mut self, place: Place, form: u16, target: u64) -> usize {
+        let Place::Scaled {
+            base,
+            index,
+            shift,
+            offset,
+        } = place
+        else {
+            return NONE;
+        };
+        let index = self.near(self.local_slot(index));
+        let (form, base) = match base {
+            Some(base) => (form + 4, self.near(self.local_slot(base))),
+            None => (form, 0),
+        };
+        let start = self.out.emit(
+            Family::Lea.form(form),
+            target | base << 16 | index << 32 | u64::from(shift) << 48,
+        );
+        self.out.push(u64::from(offset));
+        start
+    }
+
+    /// A sum or scaled address into the integer accumulator, which no other entry occupies.
+    pub fn force(&mut self, popped: Popped) -> Popped {
+        let producer = match popped.place {
+            Place::Scaled { .. } => self.lea(popped.place, 0, 0),
+            Place::Sum(local, constant) => {
+                let source = self.near(self.local_slot(local));
+                self.out.emit(
+                    Family::I32Add.form(6),
+                    source << 16 | u64::from(constant) << 32,
+                )
+            }
+            _ => return popped,
+        };
+        self.acc_local[0] = None;
+        Popped {
+            place: Place::Acc { producer },
+            ..popped
+        }
+    }
+
+    /// The lowest height that may be unsettled.
+    pub fn lazy_from(&self) -> usize {
+        self.settled
+    }
+
+    /// Frees the accumulator of a class: an entry in it goes to its slot.
+    pub fn free_acc(&mut self, class_wanted: usize) {
+        for height in self.lazy_from()..self.stack.len() {
+            let item = self.stack[height];
+            if matches!(item.place, Place::Acc { .. }) && class(item.ty) == class_wanted {
+                self.settle(height);
+            }
+        }
+    }
+
+    /// Brings everything into slots.
+    pub fn settle_all(&mut self) {
+        for height in self.lazy_from()..self.stack.len() {
+            self.settle(height);
+        }
+        self.settled = self.stack.len();
+    }
+
+    /// Whether an entry of the class is in the accumulator.
+    pub fn acc_taken(&self, class_wanted: usize) -> bool {
+        self.stack[self.lazy_from()..]
+            .iter()
+            .any(|item| matches!(item.place, Place::Acc { .. }) && class(item.ty) == class_wanted)
+    }
+
+    /// A value as an operand. With `immediate`, constants that fit become immediates; otherwise they
+    /// go to the slot of the value's height.
+    pub fn operand(&mut self, popped: Popped, immediate: bool) -> Operand {
+        match popped.place {
+            Place::Acc { .. } => Operand::Acc,
+            Place::Slot => Operand::Slot(self.near(self.height_slot(popped.height))),
+            Place::Local(local) => {
+                let class = class(popped.ty);
+                if self.acc_local[class] == Some(local) && !self.acc_taken(class) {
+                    Operand::Acc
+                } else {
+                    Operand::Slot(self.near(self.local_slot(local)))
+                }
+            }
+            Place::Const(value) if immediate && fits(value, popped.ty) => Operand::Imm(value),
+            place => {
+                let slot = self.height_slot(popped.height);
+                self.max_height = self.max_height.max(popped.height + 3);
+                self.place_to(place, popped.ty, popped.height, slot);
+                Operand::Slot(self.near(slot))
+            }
+        }
+    }
+
+    /// A value as a slot operand: never the accumulator.
+    pub fn slot_operand(&mut self, popped: Popped) -> u64 {
+        match popped.place {
+            Place::Local(local) => self.near(self.local_slot(local)),
+            Place::Slot => self.near(self.height_slot(popped.height)),
+            place => {
+                let slot = self.height_slot(popped.height);
+                self.max_height = self.max_height.max(popped.height + 3);
+                self.place_to(place, popped.ty, popped.height, slot);
+                self.near(slot)
+            }
+        }
+    }
+
+    /// The result of the instruction at `producer` (its form + 1 also writes slot d).
+    pub fn result(&mut self, producer: usize, ty: ValType) {
+        self.acc_local[class(ty)] = None;
+        self.push(Place::Acc { producer }, ty);
+    }
+
+    /// Nothing is known of the accumulators: a label, or a call.
+    pub fn forget_accumulators(&mut self) {
+        self.acc_local = [None; 2];
+    }
+
+    /// `local.set` and, with `tee`, `local.tee`.
+    pub fn local_set(&mut self, local: u32, tee: bool) {
+        let popped = self.pop();
+        // Entries that stand for the local's old value get it now.
+        for height in self.lazy_from()..self.stack.len() {
+            let uses = match self.stack[height].place {
+                Place::Local(other) | Place::Sum(other, _) => other == local,
+                Place::Scaled { base, index, .. } => index == local || base == Some(local),
+                _ => false,
+            };
+            if uses {
+                self.settle(height);
+            }
+        }
+        let class = class(popped.ty);
+        let dst = self.local_slot(local);
+        let mut value = popped;
+        if matches!(value.place, Place::Sum(..) | Place::Scaled { .. }) && !self.acc_taken(0) {
+            value = self.force(value);
+        }
+        match value.place {
+            // The same value: nothing to do.
+            Place::Local(other) if other == local => {}
+            Place::Acc { producer }
+                if self.out.last == Some(producer) && self.patch(producer, dst) =>
+            {
+                self.acc_local[class] = Some(local);
+            }
+            Place::Acc { .. } => {
+                self.copy_acc(dst, class);
+                self.acc_local[class] = Some(local);
+            }
+            place => {
+                self.place_to(place, value.ty, value.height, dst);
+                if self.acc_local[class] == Some(local) {
+                    self.acc_local[class] = None;
+                }
+            }
+        }
+        if tee {
+            self.push(Place::Local(local), popped.ty);
+        }
+    }
+}
+
+/// Whether a constant fits the immediate field of its type's operators.
+fn fits(value: u64, ty: ValType) -> bool {
+    match ty {
+        ValType::I32 | ValType::F32 | ValType::F64 => true,
+        ValType::I64 | ValType::Ref(_) => i32::try_from(value as i64).is_ok(),
+    }
+}
