@@ -197,3 +197,154 @@ pub(crate) unsafe fn rehome_trampolines(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::module::{MemoryType, TableType};
+    use crate::runtime::{Memory, Ref, Store, Val};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn number(ty: ValType) -> FuncType {
+        FuncType::new([], [ty])
+    }
+
+    fn unresolvable(store: &mut Store<()>) -> Func {
+        let resolve = |_: StoreContextMut<'_, ()>| Err(Error::msg("no such symbol"));
+        Func::deferred(store, number(ValType::I32), resolve)
+    }
+
+    fn run(store: &mut Store<()>, func: Func) -> Result<i32> {
+        func.typed::<(), i32>(&store)?.call(store, ())
+    }
+
+    #[test]
+    fn the_first_call_resolves_and_later_calls_do_not() {
+        static RESOLVED: AtomicUsize = AtomicUsize::new(0);
+        let mut store = testing::store(());
+        let seven = Func::wrap(&mut store, || 7);
+        let func = Func::deferred(&mut store, number(ValType::I32), move |_| {
+            RESOLVED.fetch_add(1, Ordering::Relaxed);
+            Ok(seven)
+        });
+        assert_eq!(func.resolved(&store), func);
+        assert_eq!(run(&mut store, func).unwrap(), 7);
+        assert_eq!(run(&mut store, func).unwrap(), 7);
+        assert_eq!(func.resolved(&store), seven);
+        assert_eq!(RESOLVED.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_resolver_may_fail_and_is_asked_again() {
+        let mut store = testing::store(());
+        let func = unresolvable(&mut store);
+        for _ in 0..2 {
+            let error = run(&mut store, func).unwrap_err();
+            assert_eq!(error.to_string(), "no such symbol");
+        }
+        let seven = Func::wrap(&mut store, || 7);
+        func.bind(&mut store, seven).unwrap();
+        assert_eq!(run(&mut store, func).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_panicking_resolver_and_one_that_finds_another_type_are_errors() {
+        let mut store = testing::store(());
+        let func = Func::deferred(&mut store, number(ValType::I32), |_| panic!("a bug"));
+        let error = run(&mut store, func).unwrap_err().to_string();
+        assert_eq!(error, "resolver panicked: a bug");
+
+        let long = Func::wrap(&mut store, || 7_i64);
+        let func = Func::deferred(&mut store, number(ValType::I32), move |_| Ok(long));
+        let error = run(&mut store, func).unwrap_err().to_string();
+        assert!(
+            error.contains("expected () -> (i32), found () -> (i64)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_resolver_may_bind_the_function_itself() {
+        let mut store = testing::store(None);
+        let seven = Func::wrap(&mut store, || 7);
+        let func = Func::deferred(
+            &mut store,
+            number(ValType::I32),
+            move |mut store: StoreContextMut<'_, Option<Func>>| {
+                let own: Option<Func> = *store.data();
+                own.ok_or_else(|| Error::msg("unset"))?
+                    .bind(&mut store, seven)?;
+                Ok(seven)
+            },
+        );
+        *store.data_mut() = Some(func);
+        let mut results = [Val::I32(0)];
+        func.call(&mut store, &[], &mut results).unwrap();
+        assert_eq!(results[0].i32(), Some(7));
+    }
+
+    #[test]
+    fn bindings_form_no_cycles_and_are_final() {
+        let mut store = testing::store(());
+        let [a, b, c] = [(); 3].map(|()| unresolvable(&mut store));
+        assert!(a.bind(&mut store, a).is_err());
+        a.bind(&mut store, b).unwrap();
+        b.bind(&mut store, c).unwrap();
+        assert!(c.bind(&mut store, a).is_err());
+        assert!(c.bind(&mut store, c).is_err());
+        let seven = Func::wrap(&mut store, || 7);
+        let eight = Func::wrap(&mut store, || 8);
+        c.bind(&mut store, seven).unwrap();
+        assert_eq!([a, b, c].map(|f| f.resolved(&store)), [seven; 3]);
+        a.bind(&mut store, seven).unwrap();
+        assert!(a.bind(&mut store, eight).is_err());
+        assert!(seven.bind(&mut store, eight).is_err());
+        assert_eq!(run(&mut store, a).unwrap(), 7);
+    }
+
+    #[test]
+    fn tables_hold_the_target_of_a_bound_function() {
+        let mut store = testing::store(());
+        let ty = TableType {
+            element: RefType::Func,
+            minimum: 3,
+            maximum: None,
+        };
+        let func = unresolvable(&mut store);
+        let table = Table::new(&mut store, ty, func.into()).unwrap();
+        let seven = Func::wrap(&mut store, || 7);
+        func.bind(&mut store, seven).unwrap();
+        let table_ref = |store: &mut Store<()>, index| match table.get(store, index) {
+            Some(Ref::Func(func)) => func,
+            _ => None,
+        };
+        assert_eq!(table_ref(&mut store, 2), Some(seven));
+        table.set(&mut store, 1, func.into()).unwrap();
+        assert_eq!(table_ref(&mut store, 1), Some(seven));
+    }
+
+    #[test]
+    fn a_trampoline_runs_with_the_home_memory_of_its_table() {
+        let mut store = testing::store(());
+        let ty = TableType {
+            element: RefType::Func,
+            minimum: 1,
+            maximum: None,
+        };
+        let table = Table::new(&mut store, ty, Ref::Func(None)).unwrap();
+        let ty = FuncType::new([ValType::I32; 3], [ValType::I32]);
+        let trampoline = Func::trampoline(&mut store, ty, table, 0);
+        let func = store.inner.core.func(trampoline);
+        // SAFETY: the record is live.
+        assert!(unsafe { (*func).mem.is_null() });
+        let small = MemoryType {
+            minimum: 0,
+            maximum: None,
+        };
+        let memory = Memory::new(&mut store, small).unwrap();
+        table.set_home(&mut store, memory).unwrap();
+        // SAFETY: the record is live.
+        assert_eq!(unsafe { (*func).mem }, store.inner.core.memory(memory));
+    }
+}

@@ -207,7 +207,7 @@ pub(crate) fn dynamic<T: 'static>(
 
 macro_rules! into_func {
     ($($name:ident)*) => {
-        #[expect(non_snake_case, reason = "each parameter is named after its type parameter")]
+        #[allow(non_snake_case, reason = "each parameter is named after its type parameter")]
         const _: () = {
             impl<T: 'static, F, R: HostResults + 'static, $($name: WasmTy),*>
                 IntoFunc<T, (Caller<'static, T>, $($name,)*), R> for F
@@ -265,3 +265,257 @@ into_func!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13);
 into_func!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14);
 into_func!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14 A15);
 into_func!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14 A15 A16);
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::error::Error;
+    use crate::module::ValType;
+    use crate::runtime::{Func, Store, WasmTy};
+
+    fn message<R>(result: Result<R>) -> String {
+        match result {
+            Ok(_) => "no error".to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn sixteen_parameters_of_all_types_arrive_in_order() {
+        let mut store = testing::store(Vec::new());
+        let func = Func::wrap(
+            &mut store,
+            |mut caller: Caller<'_, Vec<f64>>,
+             a: i32,
+             b: u32,
+             c: i64,
+             d: u64,
+             e: f32,
+             f: f64,
+             g: Option<Func>,
+             h: i32,
+             i: i32,
+             j: i32,
+             k: i32,
+             l: i32,
+             m: i32,
+             n: i32,
+             o: i32,
+             p: f32| {
+                let all = [
+                    a.into(),
+                    b.into(),
+                    c as f64,
+                    d as f64,
+                    e.into(),
+                    f,
+                    f64::from(u8::from(g.is_some())),
+                ];
+                let rest = [h, i, j, k, l, m, n, o].map(f64::from);
+                *caller.data_mut() = [&all[..], &rest, &[p.into()]].concat();
+            },
+        );
+        assert_eq!(func.ty(&store).params().len(), 16);
+        type Params = (
+            i32,
+            u32,
+            i64,
+            u64,
+            f32,
+            f64,
+            Option<Func>,
+            i32,
+            i32,
+            i32,
+            i32,
+            i32,
+            i32,
+            i32,
+            i32,
+            f32,
+        );
+        let typed = func.typed::<Params, ()>(&store).unwrap();
+        let some = Some(func);
+        let params = (
+            -1, 2, -3, 4, 5.5, 6.5, some, 7, 8, 9, 10, 11, 12, 13, 14, 0.25,
+        );
+        typed.call(&mut store, params).unwrap();
+        let expected = [
+            -1.0, 2.0, -3.0, 4.0, 5.5, 6.5, 1.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 0.25,
+        ];
+        assert_eq!(store.data()[..], expected);
+    }
+
+    fn round_trip<V: WasmTy + PartialEq + std::fmt::Debug>(values: &[V]) {
+        let mut store = testing::store(());
+        let func = Func::wrap(&mut store, |value: V| value);
+        let typed = func.typed::<V, V>(&store).unwrap();
+        for value in values {
+            assert_eq!(typed.call(&mut store, *value).unwrap(), *value);
+        }
+    }
+
+    #[test]
+    fn extreme_values_go_in_and_out_unchanged() {
+        round_trip(&[0, -1, i32::MIN, i32::MAX]);
+        round_trip(&[0, u32::MAX]);
+        round_trip(&[0, -1, i64::MIN, i64::MAX]);
+        round_trip(&[0, u64::MAX]);
+        round_trip(&[0.0, -0.0, f32::INFINITY, f32::MIN_POSITIVE]);
+        round_trip(&[0.0, -0.0, f64::NEG_INFINITY, f64::MIN_POSITIVE]);
+        let mut store = testing::store(());
+        let func = Func::wrap(&mut store, |value: f32| value);
+        let nan = f32::from_bits(0x7fa0_1234);
+        let typed = func.typed::<f32, f32>(&store).unwrap();
+        assert_eq!(
+            typed.call(&mut store, nan).unwrap().to_bits(),
+            nan.to_bits()
+        );
+    }
+
+    #[test]
+    fn results_are_nothing_a_value_a_tuple_or_a_result_of_those() {
+        let mut store = testing::store(());
+        let none = Func::wrap(&mut store, || {});
+        let four = Func::wrap(&mut store, || (1_i32, 2_i64, 3_f32, 4_f64));
+        let pair = Func::wrap(&mut store, |ok: i32| match ok {
+            0 => Err(Error::exit(3)),
+            n => Ok((n, u64::MAX)),
+        });
+        none.typed::<(), ()>(&store)
+            .unwrap()
+            .call(&mut store, ())
+            .unwrap();
+        let four = four.typed::<(), (i32, i64, f32, f64)>(&store).unwrap();
+        assert_eq!(four.call(&mut store, ()).unwrap(), (1, 2, 3.0, 4.0));
+        let pair = pair.typed::<i32, (i32, u64)>(&store).unwrap();
+        assert_eq!(pair.call(&mut store, 5).unwrap(), (5, u64::MAX));
+        assert_eq!(pair.call(&mut store, 0).unwrap_err().exit_status(), Some(3));
+    }
+
+    #[test]
+    fn a_panic_of_a_host_function_is_an_error_and_the_store_stays_usable() {
+        let mut store = testing::store(0);
+        let func = Func::wrap(&mut store, |mut caller: Caller<'_, i32>, n: i32| {
+            *caller.data_mut() += 1;
+            assert!(n != 13, "unlucky {n}");
+            n
+        });
+        let dynamic = Func::new(&mut store, FuncType::new([], []), |_, _, _| {
+            panic!("static")
+        });
+        let typed = func.typed::<i32, i32>(&store).unwrap();
+        let error = message(typed.call(&mut store, 13));
+        assert_eq!(error, "host function panicked: unlucky 13");
+        assert_eq!(typed.call(&mut store, 14).unwrap(), 14);
+        let error = message(dynamic.call(&mut store, &[], &mut []));
+        assert_eq!(error, "host function panicked: static");
+        assert_eq!(*store.data(), 2);
+    }
+
+    #[test]
+    fn a_dynamic_function_takes_any_number_of_parameters() {
+        let mut store = testing::store(());
+        let ty = FuncType::new([ValType::I32; 26], [ValType::I64, ValType::I32]);
+        let func = Func::new(&mut store, ty, |_, params, results| {
+            assert_eq!(results[0].ty(), ValType::I64);
+            results[0] = params
+                .iter()
+                .filter_map(Val::i32)
+                .map(i64::from)
+                .sum::<i64>()
+                .into();
+            results[1] = params[25];
+            Ok(())
+        });
+        let params: Vec<Val> = (1..=26).map(Val::I32).collect();
+        let mut results = [Val::I32(0); 2];
+        func.call(&mut store, &params, &mut results).unwrap();
+        assert_eq!((results[0].i64(), results[1].i32()), (Some(351), Some(26)));
+    }
+
+    #[test]
+    fn wrong_arguments_and_wrong_results_are_errors() {
+        let mut store = testing::store(());
+        let ty = FuncType::new([ValType::I32], [ValType::I32]);
+        let func = Func::new(&mut store, ty, |_, _, results| {
+            results[0] = Val::F32(0);
+            Ok(())
+        });
+        let mut one = [Val::I32(0)];
+        let error = message(func.call(&mut store, &[], &mut one));
+        assert!(error.contains("has 1 parameters and 1 results, the call has 0 and 1"));
+        let error = message(func.call(&mut store, &[Val::I64(1)], &mut one));
+        assert_eq!(
+            error,
+            "parameter 0: a value of type i32 is needed, found one of type i64"
+        );
+        let error = message(func.call(&mut store, &[Val::I32(1)], &mut one));
+        assert!(
+            error.starts_with("result 0 of a host function: a value of type i32"),
+            "{error}"
+        );
+        let error = message(func.typed::<i32, ()>(&store));
+        assert!(
+            error.contains("expected (i32) -> (), found (i32) -> (i32)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn functions_of_other_stores_are_refused_everywhere() {
+        let mut store = testing::store(());
+        let mut other = testing::store(());
+        let foreign = Func::wrap(&mut other, || {});
+        let typed = foreign.typed::<(), ()>(&other).unwrap();
+        let identity = Func::wrap(&mut store, |func: Option<Func>| func);
+        let returns = Func::wrap(&mut store, move || Some(foreign));
+        assert!(foreign.call(&mut store, &[], &mut []).is_err());
+        assert!(foreign.typed::<(), ()>(&store).is_err());
+        assert!(typed.call(&mut store, ()).is_err());
+        let mut result = [Val::FuncRef(None)];
+        assert!(
+            identity
+                .call(&mut store, &[foreign.into()], &mut result)
+                .is_err()
+        );
+        assert!(returns.call(&mut store, &[], &mut result).is_err());
+        identity
+            .call(&mut store, &[identity.into()], &mut result)
+            .unwrap();
+        assert!(matches!(result[0], Val::FuncRef(Some(func)) if func == identity));
+    }
+
+    #[test]
+    #[should_panic(expected = "object used with the wrong store")]
+    fn a_handle_of_another_store_panics_where_no_error_can_be_returned() {
+        let store = testing::store(());
+        let mut other = testing::store(());
+        let foreign = Func::wrap(&mut other, || {});
+        foreign.ty(&store);
+    }
+
+    #[test]
+    fn host_functions_call_functions_of_the_store_again() {
+        fn countdown(store: &mut Store<Option<Func>>) -> Func {
+            Func::wrap(store, |mut caller: Caller<'_, Option<Func>>, n: i32| {
+                assert!(caller.instance().is_none());
+                let Some(own) = *caller.data() else {
+                    return Err(Error::msg("unset"));
+                };
+                let own = own.typed::<i32, i32>(&caller)?;
+                if n == 0 {
+                    Ok(0)
+                } else {
+                    Ok(1 + own.call(&mut caller, n - 1)?)
+                }
+            })
+        }
+        let mut store = testing::store(None);
+        let func = countdown(&mut store);
+        *store.data_mut() = Some(func);
+        let typed = func.typed::<i32, i32>(&store).unwrap();
+        assert_eq!(typed.call(&mut store, 50).unwrap(), 50);
+    }
+}

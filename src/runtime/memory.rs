@@ -437,3 +437,195 @@ pub(crate) unsafe fn data_drop(instance: *mut InstanceRec, segment: u32) {
     // SAFETY: by the contract; the reference ends with the statement.
     unsafe { (&mut (*instance).data)[segment as usize] = 0..0 };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::config::{Config, Engine};
+    use crate::runtime::{ResourceLimiter, Store, StoreLimits};
+
+    fn ty(minimum: u64, maximum: Option<u64>) -> MemoryType {
+        MemoryType { minimum, maximum }
+    }
+
+    /// The record behind a handle, with the pointers that operations need.
+    fn record<T>(
+        store: &mut Store<T>,
+        memory: Memory,
+    ) -> (*mut StoreCore, *mut (), *mut MemoryRec) {
+        let record = store.inner.core.memory(memory);
+        let (core, pointer) = store.inner.pointers();
+        (core, pointer, record)
+    }
+
+    #[test]
+    fn a_memory_grows_to_its_maximum_and_keeps_its_bytes() {
+        let mut store = testing::store(());
+        let memory = Memory::new(&mut store, ty(1, Some(4))).unwrap();
+        memory.write(&mut store, PAGE - 2, b"ab").unwrap();
+        assert_eq!(memory.grow(&mut store, 1).unwrap(), 1);
+        assert_eq!(memory.grow(&mut store, 0).unwrap(), 2);
+        assert_eq!(memory.grow(&mut store, 2).unwrap(), 2);
+        let error = memory.grow(&mut store, 1).unwrap_err();
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Limit {
+                    needed: 5,
+                    allowed: 4,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(memory.grow(&mut store, u64::MAX).is_err());
+        assert_eq!(memory.ty(&store), ty(4, Some(4)));
+        assert_eq!(&memory.data(&store)[PAGE - 2..PAGE + 2], b"ab\0\0");
+        assert!(memory.data(&store)[PAGE..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn growing_in_small_steps_moves_the_bytes_rarely() {
+        let mut store = testing::store(());
+        let memory = Memory::new(&mut store, ty(1, None)).unwrap();
+        let (core, pointer, record) = record(&mut store, memory);
+        let mut moves = 0;
+        for _ in 0..200 {
+            // SAFETY: the record is live and the pointers come from the store.
+            unsafe {
+                let base = (*record).base;
+                memory_grow(core, pointer, record, 1).unwrap().unwrap();
+                moves += usize::from(base != (*record).base);
+                assert!((*record).capacity >= (*record).len);
+            }
+        }
+        assert!(moves <= 8, "{moves} moves");
+    }
+
+    #[test]
+    fn the_limit_of_the_engine_bounds_creation_and_growth() {
+        let mut config = Config::default();
+        config.limits.memory_pages = 3;
+        let mut store = Store::with_hooks(&Engine::new(config), (), &testing::HOOKS);
+        let error = Memory::new(&mut store, ty(4, None)).unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::Limit {
+                needed: 4,
+                allowed: 3,
+                ..
+            }
+        ));
+        let memory = Memory::new(&mut store, ty(2, Some(100))).unwrap();
+        assert!(memory.grow(&mut store, 2).is_err());
+        assert_eq!(memory.grow(&mut store, 1).unwrap(), 2);
+        assert_eq!(memory.ty(&store), ty(3, Some(100)));
+    }
+
+    #[test]
+    fn the_limiter_is_asked_and_its_refusal_changes_nothing() {
+        let mut store = testing::store(StoreLimits {
+            memory_bytes: Some(2 * PAGE),
+            table_elements: None,
+        });
+        store.limiter(|limits| limits);
+        assert!(Memory::new(&mut store, ty(3, None)).is_err());
+        let memory = Memory::new(&mut store, ty(1, None)).unwrap();
+        assert!(memory.grow(&mut store, 2).is_err());
+        assert_eq!(memory.size(&store), 1);
+        assert_eq!(memory.grow(&mut store, 1).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_limiter_may_end_the_guest_and_its_panic_is_an_error() {
+        struct Angry(bool);
+        impl ResourceLimiter for Angry {
+            fn memory_growing(
+                &mut self,
+                current: usize,
+                _: usize,
+                maximum: Option<usize>,
+            ) -> Result<bool> {
+                assert!(!self.0, "the limiter's bug");
+                assert_eq!(maximum, Some(9 * PAGE));
+                match current {
+                    0 => Ok(true),
+                    _ => Err(Error::msg("enough")),
+                }
+            }
+            fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+                Ok(false)
+            }
+        }
+        let mut store = testing::store(Angry(false));
+        store.limiter(|angry| angry);
+        let memory = Memory::new(&mut store, ty(1, Some(9))).unwrap();
+        let error = memory.grow(&mut store, 1).unwrap_err();
+        assert_eq!(error.to_string(), "enough");
+        store.data_mut().0 = true;
+        let error = memory.grow(&mut store, 1).unwrap_err().to_string();
+        assert_eq!(error, "resource limiter panicked: the limiter's bug");
+        assert_eq!(memory.size(&store), 1);
+    }
+
+    #[test]
+    fn reads_and_writes_are_checked_at_both_ends() {
+        let mut store = testing::store(());
+        let memory = Memory::new(&mut store, ty(1, None)).unwrap();
+        let mut two = [0; 2];
+        assert!(memory.read(&store, PAGE - 2, &mut two).is_ok());
+        assert!(memory.read(&store, PAGE - 1, &mut two).is_err());
+        assert!(memory.read(&store, usize::MAX, &mut two).is_err());
+        assert!(memory.read(&store, PAGE, &mut []).is_ok());
+        assert!(memory.write(&mut store, PAGE + 1, &[]).is_err());
+        let error = memory.write(&mut store, PAGE - 1, &two).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "write of 2 bytes at 0xffff is out of bounds of a memory of 0x10000 bytes"
+        );
+    }
+
+    #[test]
+    fn bulk_operations_check_bounds_before_they_write() {
+        let mut store = testing::store(());
+        let first = Memory::new(&mut store, ty(1, None)).unwrap();
+        let second = Memory::new(&mut store, ty(1, None)).unwrap();
+        let empty = Memory::new(&mut store, ty(0, None)).unwrap();
+        let (_, _, one) = record(&mut store, first);
+        let (_, _, two) = record(&mut store, second);
+        let (_, _, none) = record(&mut store, empty);
+        let out = Err(TrapCode::MemoryOutOfBounds);
+        let page = PAGE as u64;
+        // SAFETY: the records are live.
+        unsafe {
+            assert_eq!(memory_fill(one, page - 4, 7, 4), Ok(()));
+            assert_eq!(memory_fill(one, page - 3, 9, 4), out);
+            assert_eq!(memory_fill(one, u64::MAX, 9, 2), out);
+            assert_eq!(memory_fill(one, page, 9, 0), Ok(()));
+            assert_eq!(memory_fill(one, page + 1, 9, 0), out);
+            assert_eq!(memory_fill(none, 0, 9, 0), Ok(()));
+            assert_eq!(memory_fill(none, 0, 9, 1), out);
+            assert_eq!(memory_copy(two, 0, one, page - 4, 4), Ok(()));
+            assert_eq!(memory_copy(two, 0, one, page - 3, 4), out);
+            assert_eq!(memory_copy(two, page - 3, one, 0, 4), out);
+            assert_eq!(memory_copy(one, page - 3, one, page - 4, 3), Ok(()));
+        }
+        assert_eq!(&first.data(&store)[PAGE - 4..], [7; 4]);
+        assert_eq!(&second.data(&store)[..5], [7, 7, 7, 7, 0]);
+    }
+
+    #[test]
+    fn overlapping_copies_move_bytes_as_if_through_a_buffer() {
+        let mut store = testing::store(());
+        let memory = Memory::new(&mut store, ty(1, None)).unwrap();
+        memory.write(&mut store, 0, b"abcdef").unwrap();
+        let (_, _, one) = record(&mut store, memory);
+        // SAFETY: the record is live.
+        unsafe { memory_copy(one, 2, one, 0, 4).unwrap() };
+        assert_eq!(&memory.data(&store)[..6], b"ababcd");
+        // SAFETY: the record is live.
+        unsafe { memory_copy(one, 0, one, 1, 5).unwrap() };
+        assert_eq!(&memory.data(&store)[..6], b"babcdd");
+    }
+}

@@ -8,7 +8,7 @@ use super::deferred::final_target;
 use super::group::{Group, Records};
 use super::limits::{Growing, Growth, allows};
 use super::memory::limit;
-use super::records::{Entry, FuncRec, InstanceRec, MemoryRec, TableRec};
+use super::records::{Entry, FuncKind, FuncRec, InstanceRec, MemoryRec, TableRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
 use super::value::Ref;
 use super::{Func, Memory};
@@ -283,7 +283,9 @@ pub(crate) unsafe fn put(core: *mut StoreCore, table: *mut TableRec, index: u64,
         *entry = ((*core).hooks.entry)(core, table, func);
         let stub = (&raw const (*func).stub).cast::<u8>();
         let waiting = &mut (*func).waiting;
-        if (*entry).code == stub && waiting.len() < MOST_WAITING {
+        // The stubs of other kinds are their code for good.
+        let changes = matches!((*func).kind, FuncKind::Wasm | FuncKind::Deferred { .. });
+        if changes && (*entry).code == stub && waiting.len() < MOST_WAITING {
             waiting.push(position);
         }
     }
@@ -526,5 +528,224 @@ pub(crate) unsafe fn forget_waiting(table: *mut TableRec) {
 impl From<Func> for Ref {
     fn from(func: Func) -> Ref {
         Ref::Func(Some(func))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::module::{FuncType, MemoryType};
+    use crate::runtime::{Store, StoreLimits};
+
+    fn ty(element: RefType, minimum: u64, maximum: Option<u64>) -> TableType {
+        TableType {
+            element,
+            minimum,
+            maximum,
+        }
+    }
+
+    fn functions<T>(store: &mut Store<T>, minimum: u64) -> Table {
+        Table::new(store, ty(RefType::Func, minimum, None), Ref::Func(None)).unwrap()
+    }
+
+    /// A function whose code changes later.
+    fn waiting_func(store: &mut Store<()>) -> Func {
+        let ty = FuncType::new([], []);
+        Func::deferred(store, ty, |_| Err(Error::msg("not called in this test")))
+    }
+
+    fn pointers(store: &mut Store<()>, table: Table) -> (*mut StoreCore, *mut (), *mut TableRec) {
+        let record = store.inner.core.table(table);
+        let (core, pointer) = store.inner.pointers();
+        (core, pointer, record)
+    }
+
+    /// Checks that entries are what the references call for, and gives the references.
+    fn contents(store: &mut Store<()>, table: Table) -> Vec<Option<Func>> {
+        let (core, _, record) = pointers(store, table);
+        let mut all = Vec::new();
+        // SAFETY: the records are live.
+        unsafe {
+            assert_eq!((&(*record).refs).len() as u64, (*record).len);
+            for index in 0..(*record).len {
+                let slot = slot_at(record, index);
+                let entry = *(*record).entries.add(index as usize);
+                let func = slot as *mut FuncRec;
+                if func.is_null() {
+                    assert_eq!(entry.ty, Entry::NULL_TYPE);
+                    assert!(entry.code.is_null());
+                    all.push(None);
+                } else {
+                    let right = ((*core).hooks.entry)(core, record, func);
+                    assert_eq!((entry.code, entry.ty), (right.code, right.ty));
+                    all.push(Some((*func).handle((*core).id)));
+                }
+            }
+        }
+        all
+    }
+
+    fn notes(store: &mut Store<()>, func: Func) -> Vec<u32> {
+        let func = store.inner.core.func(func);
+        // SAFETY: the record is live.
+        unsafe { (&(*func).waiting).iter().map(|note| note.1).collect() }
+    }
+
+    #[test]
+    fn a_table_grows_to_its_maximum_with_the_given_element() {
+        let mut store = testing::store(());
+        let f = Func::wrap(&mut store, || {});
+        let g = Func::wrap(&mut store, |_: i32| {});
+        let table = Table::new(&mut store, ty(RefType::Func, 1, Some(3)), f.into()).unwrap();
+        assert_eq!(table.grow(&mut store, 2, g.into()).unwrap(), 1);
+        assert_eq!(contents(&mut store, table), [Some(f), Some(g), Some(g)]);
+        assert!(table.grow(&mut store, 1, g.into()).is_err());
+        assert!(table.grow(&mut store, u64::MAX, g.into()).is_err());
+        assert_eq!(table.grow(&mut store, 0, g.into()).unwrap(), 3);
+        assert_eq!(table.ty(&store), ty(RefType::Func, 3, Some(3)));
+    }
+
+    #[test]
+    fn elements_are_checked_for_bounds_type_and_store() {
+        let mut store = testing::store(());
+        let mut other = testing::store(());
+        let f = Func::wrap(&mut store, || {});
+        let foreign = Func::wrap(&mut other, || {});
+        let table = functions(&mut store, 2);
+        table.set(&mut store, 1, f.into()).unwrap();
+        assert!(table.set(&mut store, 2, f.into()).is_err());
+        assert!(table.set(&mut store, 0, Ref::Extern(Some(1))).is_err());
+        assert!(table.set(&mut store, 0, foreign.into()).is_err());
+        assert!(table.grow(&mut store, 1, foreign.into()).is_err());
+        assert!(table.set(&mut other, 0, foreign.into()).is_err());
+        assert_eq!(contents(&mut store, table), [None, Some(f)]);
+        assert!(table.get(&mut store, 2).is_none());
+        assert!(table.get(&mut store, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_table_of_host_references_holds_every_number() {
+        let mut store = testing::store(());
+        let table = Table::new(&mut store, ty(RefType::Extern, 2, None), Ref::Extern(None));
+        let table = table.unwrap();
+        for number in [0, 1, u32::MAX] {
+            table.set(&mut store, 1, Ref::Extern(Some(number))).unwrap();
+            assert!(matches!(table.get(&mut store, 1), Some(Ref::Extern(Some(n))) if n == number));
+        }
+        assert!(matches!(table.get(&mut store, 0), Some(Ref::Extern(None))));
+        assert!(table.set(&mut store, 0, Ref::Func(None)).is_err());
+        assert_eq!(table.grow(&mut store, 5, Ref::Extern(Some(9))).unwrap(), 2);
+        assert!(matches!(
+            table.get(&mut store, 6),
+            Some(Ref::Extern(Some(9)))
+        ));
+    }
+
+    #[test]
+    fn limits_bound_creation_and_growth() {
+        let mut store = testing::store(StoreLimits {
+            memory_bytes: None,
+            table_elements: Some(10),
+        });
+        store.limiter(|limits| limits);
+        let wide = ty(RefType::Func, 11, None);
+        assert!(Table::new(&mut store, wide, Ref::Func(None)).is_err());
+        let huge = ty(RefType::Func, 1 << 40, None);
+        let error = Table::new(&mut store, huge, Ref::Func(None)).unwrap_err();
+        assert!(error.to_string().contains("10000000 allowed"), "{error}");
+        let table = functions(&mut store, 9);
+        assert!(table.grow(&mut store, 2, Ref::Func(None)).is_err());
+        assert_eq!(table.grow(&mut store, 1, Ref::Func(None)).unwrap(), 9);
+    }
+
+    #[test]
+    fn bulk_operations_keep_entries_in_step_and_check_before_they_write() {
+        let mut store = testing::store(());
+        let funcs: Vec<Func> = (0..4).map(|_| waiting_func(&mut store)).collect();
+        let table = functions(&mut store, 6);
+        let (core, pointer, record) = pointers(&mut store, table);
+        let slots: Vec<u64> = funcs
+            .iter()
+            .map(|f| store.inner.core.func(*f) as u64)
+            .collect();
+        let [f, g, h, i] = [0, 1, 2, 3].map(|n| Some(funcs[n]));
+        let out = Err(TrapCode::TableOutOfBounds);
+        // SAFETY: the records are live and the slots are theirs.
+        unsafe {
+            for (index, slot) in slots.iter().enumerate() {
+                table_set(core, record, index as u64, *slot).unwrap();
+            }
+            assert_eq!(table_copy(core, record, 1, record, 0, 4), Ok(()));
+            assert_eq!(contents(&mut store, table), [f, f, g, h, i, None]);
+            let (core, _, record) = pointers(&mut store, table);
+            assert_eq!(table_copy(core, record, 0, record, 1, 5), Ok(()));
+            assert_eq!(contents(&mut store, table), [f, g, h, i, None, None]);
+            let (core, _, record) = pointers(&mut store, table);
+            assert_eq!(table_copy(core, record, 2, record, 0, 5), out);
+            assert_eq!(table_copy(core, record, 0, record, 2, 5), out);
+            assert_eq!(table_copy(core, record, 6, record, 6, 0), Ok(()));
+            assert_eq!(table_copy(core, record, 7, record, 0, 0), out);
+            assert_eq!(table_fill(core, record, 4, slots[0], 3), out);
+            assert_eq!(table_fill(core, record, 4, slots[0], u64::MAX), out);
+            assert_eq!(table_fill(core, record, 3, slots[0], 3), Ok(()));
+            assert_eq!(table_get(record, 6), out.map(|()| 0));
+            assert_eq!(contents(&mut store, table), [f, g, h, f, f, f]);
+            let (core, _, record) = pointers(&mut store, table);
+            assert_eq!(
+                table_grow(core, pointer, record, 1, slots[1]).unwrap(),
+                Some(6)
+            );
+        }
+        assert_eq!(contents(&mut store, table), [f, g, h, f, f, f, g]);
+        assert_eq!(notes(&mut store, funcs[0]), [0, 3, 4, 5]);
+        assert_eq!(notes(&mut store, funcs[1]), [1, 6]);
+        assert_eq!(notes(&mut store, funcs[3]), []);
+    }
+
+    #[test]
+    fn a_function_notes_a_bounded_number_of_places_and_forgets_replaced_ones() {
+        let mut store = testing::store(());
+        let f = waiting_func(&mut store);
+        let table = functions(&mut store, 100);
+        for index in 0..100 {
+            table.set(&mut store, index, f.into()).unwrap();
+        }
+        assert_eq!(notes(&mut store, f), [0, 1, 2, 3]);
+        table.set(&mut store, 2, Ref::Func(None)).unwrap();
+        table.set(&mut store, 50, f.into()).unwrap();
+        assert_eq!(notes(&mut store, f), [0, 1, 3, 50]);
+    }
+
+    #[test]
+    fn entries_are_computed_again_when_a_table_gets_its_home() {
+        let mut store = testing::store(());
+        let small = MemoryType {
+            minimum: 0,
+            maximum: None,
+        };
+        let memories = [(); 2].map(|()| Memory::new(&mut store, small).unwrap());
+        let records = memories.map(|memory| store.inner.core.memory(memory));
+        let table = functions(&mut store, 2);
+        let code = |store: &mut Store<()>, index: usize| {
+            let (_, _, record) = pointers(store, table);
+            // SAFETY: the record is live and has two entries.
+            unsafe { (*(*record).entries.add(index)).code }
+        };
+        for (index, memory) in (0..).zip(records) {
+            let func = waiting_func(&mut store);
+            // SAFETY: the record is live.
+            unsafe { (*store.inner.core.func(func)).mem = memory };
+            table.set(&mut store, index, func.into()).unwrap();
+            assert_eq!(code(&mut store, index as usize), testing::THUNK.as_ptr());
+            assert_eq!(notes(&mut store, func), []);
+        }
+        table.set_home(&mut store, memories[0]).unwrap();
+        assert_ne!(code(&mut store, 0), testing::THUNK.as_ptr());
+        assert_eq!(code(&mut store, 1), testing::THUNK.as_ptr());
+        table.set_home(&mut store, memories[1]).unwrap();
+        assert_eq!(code(&mut store, 1), testing::THUNK.as_ptr());
+        contents(&mut store, table);
     }
 }
