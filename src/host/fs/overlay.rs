@@ -218,7 +218,7 @@ impl Node {
             FileType::Directory => return Err(Errno::Isdir),
             FileType::SymbolicLink => upper.create_link(&lower.read_link(name)?, name, true)?,
             FileType::RegularFile => {
-                let copied = copy(&*lower, &upper, name, with_contents);
+                let copied = copy(&*lower, &*upper, name, with_contents);
                 if let Err(error) = copied {
                     let _ = upper.unlink(name);
                     return Err(error);
