@@ -62,8 +62,6 @@ pub(crate) struct Object {
     pub name: String,
     /// Where it was found; its directory is `$ORIGIN`.
     pub path: String,
-    /// What makes the file the same under other names.
-    pub identity: String,
     pub symbols: Arc<SymbolTable>,
     /// Its addresses are relative to its bases.
     pub relocatable: bool,
