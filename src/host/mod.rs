@@ -6,10 +6,13 @@
 //! - `stream.rs`, `clock.rs`, `random.rs`, `errno.rs`: what their names say
 //! - `guest.rs`: checked access to guest memory
 //! - `wasi/`: WASI preview 1
+//! - `cowasm/`: what programs of cowasm import besides
+//! - `symbols.rs`: all that as the dynamic linker asks for it
 
 #![forbid(unsafe_code)]
 
 pub(crate) mod clock;
+pub mod cowasm;
 pub(crate) mod descriptor;
 pub(crate) mod errno;
 pub(crate) mod files;
@@ -19,6 +22,7 @@ pub(crate) mod kernel;
 pub(crate) mod paths;
 pub(crate) mod random;
 pub(crate) mod stream;
+mod symbols;
 pub mod wasi;
 
 pub use clock::Clock;
@@ -27,3 +31,4 @@ pub use fs::Mount;
 pub use guest::GuestMemory;
 pub use kernel::{Kernel, KernelBuilder};
 pub use stream::Pipe;
+pub use symbols::{KernelFiles, KernelHost, WasiSymbols};

@@ -1,1 +1,98 @@
-//! The dynamic linker: a main module and its side modules in one process.
+//! The dynamic linker: a main module and its libraries as one process.
+//!
+//! A [`Process`] is one memory, one table, one C stack pointer and a set of *objects*: the main module and libraries with
+//! a `dylink.0` (or older `dylink`) section. [`Process::start`] loads the main module and all that it needs;
+//! [`Process::dlopen`] and the guest's own `dlopen` load more.
+//!
+//! # A load
+//!
+//! A load is a *plan* and then a *commit*. The plan (`plan.rs`, `bind.rs`) finds files, parses, orders, checks limits and
+//! binds every import to a definition, without any effect; it reports all problems at once. The commit (`load.rs`)
+//! reserves, instantiates, fills the GOT, relocates, and runs constructors. Whatever fails, `undo.rs` brings the process
+//! back to where it was, and the same load fails the same way again.
+//!
+//! What the process knows is plain data behind a lock (`state.rs`) that is never held while guest code runs, so that a
+//! constructor may call `dlopen` itself.
+//!
+//! # Map
+//!
+//! | file | concept |
+//! |---|---|
+//! | `process.rs` | the handle, its builder, host symbols, information for embedders |
+//! | `profile.rs` | choices and limits |
+//! | `search.rs` | names, search paths, files |
+//! | `graph.rs` | walks over NEEDED without recursion |
+//! | `main_module.rs` | the shapes of main modules |
+//! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
+//! | `plan.rs`, `bind.rs` | the plan of a load |
+//! | `load.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
+//! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
+//! | `late.rs` | functions that are found at their first call |
+//! | `undo.rs` | failed loads, destructors, unloading |
+//! | `dl.rs`, `abi.rs` | `dlopen` and its family, for embedders and guests |
+//! | `trace.rs` | `LD_DEBUG` |
+//!
+//! # Rules
+//!
+//! Numbers are those of the project's rule book for this ABI (P: parsing, S: shapes, N: names, L: layout, R: resolution,
+//! G: GOT, B: binding, I: initialisation, D: `dl*`, U: unloading, Q: robustness). P is in `module/dylink.rs`. Tests are
+//! in `link/tests/` unless another file is named.
+//!
+//! | rule | where |
+//! |---|---|
+//! | S1 S2 S3 S4 S7 S8 | `main_module.rs`, `load.rs` (`create_shared`, `adopt`) |
+//! | S5 L6 | `bind.rs` (`bind_memory`, `bind_table`), `load.rs` (`check_minima`), `address.rs` (`take_slots`) |
+//! | S9 I3 I5 | `load.rs` (`construct`) |
+//! | S10 | `load.rs`: bases exist before instantiation |
+//! | N1 N2 N3 N5 | `search.rs` |
+//! | N4 | `plan.rs` (`known`) |
+//! | N7 | `plan.rs` (`chain`) |
+//! | N8 | `search.rs` (`Files`) |
+//! | L1 L10 L11 | `memory.rs` |
+//! | L2 L3 L4 L5 L7 L9 L12 | `load.rs`, `layout.rs` |
+//! | L8 | `load.rs` (`reserve_stack`) |
+//! | R1 R4 R6 | `symbols.rs`, `address.rs` |
+//! | R2 R3 | `state.rs` (`View`) |
+//! | R5 R7 R8 R9 R10 R14 | `bind.rs`, `late.rs` |
+//! | R12 | `process.rs` (`entry`) |
+//! | G1 G2 G3 G4 G5 G6 G8 | `got.rs`, `address.rs`, `load.rs` (`fill_cells`) |
+//! | B1 B2 B3 B4 | `bind.rs`, `late.rs`; deferred functions of the runtime |
+//! | I1 I2 I4 I6 I7 | `load.rs`, `graph.rs`, `undo.rs` |
+//! | D1 to D13, D16, D18 | `dl.rs`, `abi.rs` |
+//! | D14 D15 | `undo.rs`, `abi.rs` |
+//! | U1 to U4, U7 | `undo.rs` (`collect`), `state.rs` (`unreachable`), `layout.rs` (`retire`) |
+//! | T1 T3 | `load.rs` (`reserve_tls`, `relocate`) |
+//! | Q1 Q2 | `profile.rs`, `plan.rs`, `layout.rs`, `segments.rs` |
+#![forbid(unsafe_code)]
+
+mod abi;
+mod address;
+mod bind;
+mod dl;
+mod got;
+mod graph;
+mod late;
+mod layout;
+mod load;
+mod main_module;
+mod memory;
+mod object;
+mod plan;
+mod pointer_exports;
+mod process;
+mod profile;
+mod search;
+mod segments;
+mod state;
+mod symbols;
+mod trace;
+mod undo;
+
+#[cfg(test)]
+mod tests;
+
+pub use dl::{AddressInfo, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
+pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
+pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
+pub use search::{Files, FoundFile, HostFiles, MemoryFiles};
+pub use trace::{TraceSink, TraceTopics};

@@ -120,14 +120,7 @@ impl DylinkInfo {
     /// # Errors
     /// The file is not a WebAssembly module or the section is malformed.
     pub fn read(bytes: &[u8]) -> Result<Option<DylinkInfo>> {
-        if !bytes.starts_with(b"\0asm") {
-            return Err(
-                Problem::Module(Fault::new(0, "the file is not a WebAssembly module")).into(),
-            );
-        }
-        if wasmparser::Parser::is_component(bytes) {
-            return Err(super::proposals::component());
-        }
+        super::parse::check_header(bytes)?;
         Ok(parse(bytes, &Limits::default())?)
     }
 }

@@ -38,6 +38,18 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// A parsed and validated module. Cheap to clone.
+///
+/// ```
+/// use dynlink::{Engine, Module};
+///
+/// let bytes = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x07\x07\x01\x03mem\x02\0";
+/// let module = Module::new(&Engine::default(), bytes)?;
+/// assert!(module.get_export("mem").is_some());
+///
+/// let error = Module::new(&Engine::default(), b"#!/bin/sh").unwrap_err();
+/// assert!(error.to_string().contains("not a WebAssembly module"));
+/// # Ok::<(), dynlink::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Module(pub(crate) Arc<ModuleInner>);
 

@@ -19,6 +19,9 @@ use wasmparser::{
 /// Most elements of all element segments of a module together.
 const MAX_ELEMENT_ITEMS: usize = 10_000_000;
 
+/// The first bytes of a module.
+const MAGIC: &[u8] = b"\0asm";
+
 /// Why the walk ended early.
 pub(super) enum Failure {
     /// The validator's or the section reader's error; still to be explained.
@@ -45,9 +48,7 @@ impl From<Error> for Failure {
 pub(super) fn parse(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Result<ModuleInner> {
     let limits = &engine.config().limits;
     check_size(bytes.len(), limits.module_bytes)?;
-    if Parser::is_component(&bytes) {
-        return Err(proposals::component());
-    }
+    check_header(&bytes)?;
     let mut walk = Walk {
         bytes: &bytes,
         module: ModuleInner::empty(engine.clone(), name),
@@ -88,6 +89,33 @@ pub(super) fn check_size(bytes: usize, allowed: usize) -> Result<()> {
         needed: u64::try_from(bytes).unwrap_or(u64::MAX),
         allowed: u64::try_from(allowed).unwrap_or(u64::MAX),
     }))
+}
+
+/// Checks that a file begins as a module does.
+///
+/// # Errors
+/// It is something else; the message says what as far as that is known.
+pub(super) fn check_header(bytes: &[u8]) -> Result<()> {
+    if Parser::is_component(bytes) {
+        return Err(proposals::component());
+    }
+    if bytes.starts_with(MAGIC) {
+        return Ok(());
+    }
+    let mut reason = "not a WebAssembly module: ".to_owned();
+    let found = bytes.get(..MAGIC.len()).unwrap_or(bytes);
+    if found.is_empty() {
+        reason.push_str("the file is empty");
+    } else {
+        reason.push_str("the file begins with `");
+        reason.extend(found.escape_ascii().map(char::from));
+        reason.push_str("`, a module with `\\0asm`");
+    }
+    let text = bytes.trim_ascii_start();
+    if text.starts_with(b"(module") || text.starts_with(b";;") {
+        reason.push_str("; the text format needs the feature `wat` of this library");
+    }
+    Err(Error::new(ErrorKind::Malformed { reason, offset: 0 }))
 }
 
 /// Appends without aborting when memory is used up.
@@ -630,17 +658,20 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_malformed_at_its_place() {
-        for (bytes, place) in [
-            (b"".as_slice(), 0),
-            (b"\0as", 0),
-            (b"<html>", 0),
-            (b"\x7fELF\x02\x01\x01\0", 0),
-            (b"\0asm\x02\0\0\0", 4),
-            (b"\0asm\x01\0\0\0\x01", 9),
+        for (bytes, place, part) in [
+            (b"".as_slice(), 0, "the file is empty"),
+            (b"\0as", 0, r"begins with `\x00as`"),
+            (b"<html>", 0, "begins with `<htm`"),
+            (b"\x7fELF\x02\x01\x01\0", 0, r"begins with `\x7fELF`"),
+            (b"\0asm\x02\0\0\0", 4, "version"),
+            (b"\0asm\x01\0\0\0\x01", 9, "unexpected end"),
         ] {
             let (reason, found) = rejected(bytes);
             assert_eq!(found, place, "{bytes:?}: {reason}");
+            assert!(reason.contains(part), "{reason}");
         }
+        #[cfg(not(feature = "wat"))]
+        assert!(rejected(b"  (module)").0.contains("feature `wat`"));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub use instance::{Extern, Instance};
 pub use limits::{InterruptHandle, ResourceLimiter, StoreLimits};
 pub use linker::Linker;
 pub use memory::Memory;
+pub(crate) use store::Mark;
 pub use store::{AsContext, AsContextMut, Store, StoreContext, StoreContextMut};
 pub use table::Table;
 pub use typed::{TypedFunc, WasmParams, WasmResults, WasmTy};

@@ -278,6 +278,11 @@ impl<T: 'static> StoreContextMut<'_, T> {
         self.0.core.release(groups);
     }
 
+    /// Releases everything created between two marks as [`release_since`](Self::release_since) does.
+    pub(crate) fn release_between(&mut self, from: Mark, to: Mark) {
+        self.0.core.release(from.0..to.0);
+    }
+
     /// Releases one group (that of an instance or of one host object) as [`release_since`](Self::release_since) does.
     pub(crate) fn release_group(&mut self, group: u32) {
         self.0.core.release(group..group.saturating_add(1));
@@ -285,7 +290,7 @@ impl<T: 'static> StoreContextMut<'_, T> {
 }
 
 /// A point in the life of a store, for transactions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark(pub u32);
 
 /// A number that no other store of the process has.

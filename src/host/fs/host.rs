@@ -190,11 +190,14 @@ impl Directory for HostDirectory {
     }
 
     fn set_times(&self, times: Times) -> Result<()> {
-        set_file_times(&self.dir.try_clone()?.into_std_file(), times)
+        // The handle may be one that only names the directory (`O_PATH`); its times are set by name.
+        let accessed = times.accessed.map(time_spec);
+        let modified = times.modified.map(time_spec);
+        Ok(DirExt::set_times(&self.dir, ".", accessed, modified)?)
     }
 
     fn sync(&self) -> Result<()> {
-        Ok(self.dir.try_clone()?.into_std_file().sync_all()?)
+        Ok(self.dir.open(".")?.sync_all()?)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -134,6 +134,10 @@ pub trait Directory: Send + Sync {
     fn resolves_paths(&self) -> bool {
         false
     }
+    /// Whether nothing in the tree can ever be changed.
+    fn is_read_only(&self) -> bool {
+        false
+    }
     /// What is known about the directory itself.
     ///
     /// # Errors
@@ -331,10 +335,8 @@ impl Mount {
 
     /// A backend of the embedder.
     pub fn directory(root: Arc<dyn Directory>) -> Mount {
-        Mount {
-            root,
-            read_only: false,
-        }
+        let read_only = root.is_read_only();
+        Mount { root, read_only }
     }
 
     /// The same tree, but guests cannot change it through this mount.

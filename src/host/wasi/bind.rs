@@ -18,12 +18,12 @@ use crate::runtime::{AsContextMut, Caller, Extern, Func, Linker, Val};
 /// A name is taken.
 pub fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
-    get: impl Fn(&mut T) -> &mut Kernel + Copy + Send + Sync + 'static,
+    get: impl Fn(&mut T) -> &mut Kernel + Clone + Send + Sync + 'static,
 ) -> Result<()> {
     for module in [PREVIEW1, UNSTABLE] {
         for row in FUNCTIONS {
             if let Some(row) = function(module, row.name) {
-                linker.func_new(module, row.name, row.ty(), call(row, get))?;
+                linker.func_new(module, row.name, row.ty(), call(row, get.clone()))?;
             }
         }
     }
@@ -35,7 +35,7 @@ pub fn lookup<T: 'static>(
     store: impl AsContextMut<Data = T>,
     module: &str,
     name: &str,
-    get: impl Fn(&mut T) -> &mut Kernel + Copy + Send + Sync + 'static,
+    get: impl Fn(&mut T) -> &mut Kernel + Clone + Send + Sync + 'static,
 ) -> Option<Func> {
     let row = function(module, name)?;
     Some(Func::new(store, row.ty(), call(row, get)))
@@ -43,7 +43,7 @@ pub fn lookup<T: 'static>(
 
 fn call<T: 'static>(
     function: &'static Function,
-    get: impl Fn(&mut T) -> &mut Kernel + Copy + Send + Sync + 'static,
+    get: impl Fn(&mut T) -> &mut Kernel + Clone + Send + Sync + 'static,
 ) -> impl Fn(Caller<'_, T>, &[Val], &mut [Val]) -> Result<()> + Send + Sync + 'static {
     move |mut caller, arguments, results| {
         let own = get(caller.data_mut()).memory();

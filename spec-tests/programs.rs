@@ -1,0 +1,416 @@
+//! Whole programs through the command, as a user runs them: CPython 3.11 with its extension modules
+//! and numpy. The packages are fetched by the command itself into the user's cache.
+//!
+//! Expected outputs are those of the reference run (JavaScript host) of the same packages.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A run of a program in a directory of its own.
+struct Run {
+    command: Command,
+    directory: tempfile::TempDir,
+    input: Vec<u8>,
+}
+
+fn manifest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/programs")
+        .join(name)
+}
+
+fn dynlink() -> Run {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dynlink"));
+    command.current_dir(directory.path());
+    for name in ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_BIND_NOW", "LD_DEBUG"] {
+        command.env_remove(name);
+    }
+    Run {
+        command,
+        directory,
+        input: Vec::new(),
+    }
+}
+
+fn python(arguments: &[&str]) -> Run {
+    dynlink()
+        .arguments(&["run"])
+        .argument(manifest("python311.toml"))
+        .arguments(arguments)
+}
+
+impl Run {
+    fn arguments(mut self, arguments: &[&str]) -> Run {
+        self.command.args(arguments);
+        self
+    }
+
+    fn argument(mut self, argument: impl AsRef<std::ffi::OsStr>) -> Run {
+        self.command.arg(argument);
+        self
+    }
+
+    fn input(mut self, input: &str) -> Run {
+        self.input = input.into();
+        self
+    }
+
+    fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Run {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, contents).expect("a file");
+        self
+    }
+
+    fn finish(mut self) -> (Done, tempfile::TempDir) {
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("the command starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A guest that reads nothing may be gone before the input is written.
+        let _ = stdin.write_all(&self.input);
+        drop(stdin);
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().expect("the command ends");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (
+            Done {
+                status: status.code(),
+                stdout: text(stdout),
+                stderr: text(stderr),
+            },
+            self.directory,
+        )
+    }
+
+    fn done(self) -> Done {
+        self.finish().0
+    }
+
+    /// Runs to a successful end with exactly this output.
+    #[track_caller]
+    fn prints(self, expected: &str) {
+        let done = self.done();
+        assert_eq!(done.stdout, expected, "{done:?}");
+        assert_eq!(done.status, Some(0), "{done:?}");
+        let told: Vec<_> = done
+            .stderr
+            .lines()
+            .filter(|line| !line.starts_with("dynlink: "))
+            .collect();
+        assert!(told.is_empty(), "{done:?}");
+    }
+}
+
+#[derive(Debug)]
+struct Done {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+#[test]
+fn python_prints() {
+    python(&["-c", "print(1+1)"]).prints("2\n");
+}
+
+#[test]
+fn python_tells_its_version() {
+    python(&["--version"]).prints("Python 3.11.0\n");
+}
+
+#[test]
+fn python_has_json() {
+    python(&[
+        "-c",
+        "import json; print(json.dumps({'a':[1,2.5,None,True]}), json.loads('[1,2]'))",
+    ])
+    .prints("{\"a\": [1, 2.5, null, true]} [1, 2]\n");
+}
+
+#[test]
+fn python_has_sqlite() {
+    python(&[
+        "-c",
+        "import sqlite3; con=sqlite3.connect(':memory:'); c=con.cursor(); c.execute('create table m(t,y)'); \
+         c.execute('insert into m values(1,2)'); print(list(c.execute('select * from m')), sqlite3.sqlite_version)",
+    ])
+    .prints("[(1, 2)] 3.39.4\n");
+}
+
+#[test]
+fn python_loads_an_extension_module_written_in_c() {
+    dynlink()
+        .argument(manifest("python311-hello.toml"))
+        .arguments(&[
+            "-c",
+            "import hello; print(hello.add389(10)); hello.hello('x')",
+        ])
+        .prints("399\nHello x, from C!\n");
+}
+
+#[test]
+fn python_loads_an_extension_module_written_in_zig() {
+    dynlink()
+        .argument(manifest("python311-hello.toml"))
+        .arguments(&["-c", "import hellozig; print(hellozig.add389(10))"])
+        .prints("399\n");
+}
+
+#[test]
+fn numpy_sums() {
+    python(&["-c", "import numpy; print(numpy.arange(10).sum())"]).prints("45\n");
+}
+
+#[test]
+fn numpy_has_linear_algebra_fourier_transforms_and_random_numbers() {
+    python(&[
+        "-c",
+        "import numpy as np; a=np.random.default_rng(1).random((50,50)); print(np.__version__, \
+         np.linalg.det(a), np.fft.fft(np.arange(8)).real.sum(), np.linalg.inv(a)[0,0])",
+    ])
+    .prints("1.24.1 594331.8325734239 0.0 0.0039964399718604654\n");
+}
+
+#[test]
+fn numpy_saves_and_loads_arrays() {
+    // `tofile` seeks on a duplicate of the descriptor and expects the original to have moved.
+    python(&[
+        "-c",
+        "import numpy as np; np.save('a.npy', np.arange(5)); print(np.load('a.npy').tolist()); \
+         f=open('b','wb'); f.write(b'xy'); np.arange(3,dtype='i1').tofile(f); f.write(b'z'); f.close(); \
+         print(open('b','rb').read())",
+    ])
+    .prints("[0, 1, 2, 3, 4]\nb'xy\\x00\\x01\\x02z'\n");
+}
+
+#[test]
+fn python_has_temporary_files() {
+    python(&[
+        "-c",
+        "import os, tempfile; d=tempfile.mkdtemp(); p=os.path.join(d,'f'); open(p,'w').write('hi'); \
+         print(open(p).read(), os.stat(p).st_size, os.listdir(d)); os.remove(p); os.rmdir(d)",
+    ])
+    .prints("hi 2 ['f']\n");
+}
+
+#[test]
+fn python_computes() {
+    python(&[
+        "-c",
+        "f=lambda n: n if n<2 else f(n-1)+f(n-2); print(f(24))",
+    ])
+    .prints("46368\n");
+}
+
+#[test]
+fn an_uncaught_exception_gives_a_traceback_and_status_1() {
+    let done = python(&["-c", "1/0"]).done();
+    assert_eq!(done.status, Some(1), "{done:?}");
+    assert!(
+        done.stderr.contains("Traceback (most recent call last):"),
+        "{done:?}"
+    );
+    assert!(
+        done.stderr.contains("ZeroDivisionError: division by zero"),
+        "{done:?}"
+    );
+    assert_eq!(done.stdout, "");
+}
+
+#[test]
+fn sys_exit_gives_its_status() {
+    let done = python(&["-c", "import sys; print('bye'); sys.exit(3)"]).done();
+    assert_eq!((done.status, &*done.stdout), (Some(3), "bye\n"), "{done:?}");
+}
+
+#[test]
+fn a_script_gets_its_arguments_and_its_directory() {
+    python(&["tools/script.py", "one", "--two", "-h"])
+        .file("tools/helper.py", "NAME = 'helper'\n")
+        .file(
+            "tools/script.py",
+            "import sys, os, helper\nprint(sys.argv, helper.NAME, sorted(os.listdir('.')))\n",
+        )
+        .prints("['tools/script.py', 'one', '--two', '-h'] helper ['tools']\n");
+}
+
+#[test]
+fn a_script_can_be_given_by_its_absolute_path() {
+    let run = python(&[]).file("a.py", "print(__file__ == __import__('sys').argv[1])");
+    let path = run
+        .directory
+        .path()
+        .canonicalize()
+        .expect("a path")
+        .join("a.py");
+    run.argument(&path).argument(&path).prints("True\n");
+}
+
+#[test]
+fn python_reads_a_program_from_standard_input() {
+    python(&["-"]).input("print(5)\n").prints("5\n");
+}
+
+#[test]
+fn python_reads_data_from_standard_input() {
+    python(&[
+        "-c",
+        "import sys; print(sum(int(line) for line in sys.stdin))",
+    ])
+    .input("1\n2\n39\n")
+    .prints("42\n");
+}
+
+#[test]
+fn what_python_writes_to_its_directory_is_there_afterwards() {
+    let (done, directory) = python(&[
+        "-c",
+        "open('out.txt','w').write('kept'); open('/tmp/x','w').write('lost')",
+    ])
+    .finish();
+    assert_eq!(done.status, Some(0), "{done:?}");
+    let kept = std::fs::read_to_string(directory.path().join("out.txt"));
+    assert_eq!(kept.expect("the file"), "kept");
+}
+
+#[test]
+fn python_sees_only_what_is_mounted() {
+    let run = python(&[
+        "-c",
+        "import sys\n\
+         for path in sys.argv[1:]:\n\
+         \ttry: open(path); print('open')\n\
+         \texcept OSError as e: print(type(e).__name__)\n",
+        "/etc/passwd",
+        "../../../../../../../../etc/passwd",
+    ]);
+    let done = run.done();
+    assert_eq!(done.status, Some(0), "{done:?}");
+    assert!(
+        !done.stdout.contains("open") && done.stdout.lines().count() == 2,
+        "{done:?}"
+    );
+}
+
+#[test]
+fn the_bundle_cannot_be_written() {
+    let done = python(&["-c", "open('/python/lib/python3.11/os.pyc', 'wb')"]).done();
+    assert_eq!(done.status, Some(1), "{done:?}");
+    assert!(
+        done.stderr.contains("OSError") || done.stderr.contains("PermissionError"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn directories_can_be_added() {
+    let other = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(other.path().join("a.txt"), "alpha").expect("a file");
+    let flag = format!("{}::/data:ro", other.path().display());
+    let code = "print(open('/data/a.txt').read())\ntry: open('/data/b.txt','w')\nexcept OSError: print('read-only')";
+    dynlink()
+        .arguments(&["run", "--dir", &flag])
+        .argument(manifest("python311.toml"))
+        .arguments(&["-c", code])
+        .prints("alpha\nread-only\n");
+    assert!(!other.path().join("b.txt").exists());
+}
+
+#[test]
+fn variables_are_passed_on_only_when_asked() {
+    let code = "import os; print(os.environ.get('A'), os.environ.get('B'), os.environ.get('C'))";
+    let mut run = dynlink().arguments(&["--env", "A=1", "--env", "B"]);
+    run.command.env("B", "2").env("C", "3");
+    run.argument(manifest("python311.toml"))
+        .arguments(&["-c", code])
+        .prints("1 2 None\n");
+}
+
+#[test]
+fn recursion_to_pythons_limit_is_an_exception() {
+    let code = "import sys\n\
+                def f(n): return f(n+1)\n\
+                try: f(0)\n\
+                except RecursionError as e: print('caught', e)\n\
+                print(sys.getrecursionlimit())\n";
+    python(&["-c", code]).prints("caught maximum recursion depth exceeded\n1000\n");
+}
+
+#[test]
+fn recursion_through_c_functions_is_an_exception() {
+    let code = "class A:\n\
+                \tdef __getattr__(self, name): return getattr(self, name + 'x')\n\
+                try: A().x\n\
+                except RecursionError: print('caught')\n";
+    python(&["-c", code]).prints("caught\n");
+}
+
+#[test]
+fn a_library_that_cannot_be_loaded_is_an_import_error() {
+    let code = "try: import _curses_panel\n\
+                except ImportError as e: print('ImportError', 'panel' in str(e))\n\
+                try: import _curses_panel\n\
+                except ImportError as e: print('again')\n\
+                import json; print(json.dumps(1))\n";
+    python(&["-c", code]).prints("ImportError True\nagain\n1\n");
+}
+
+#[test]
+fn a_file_that_is_no_library_is_an_import_error() {
+    let code = "import sys; sys.path.insert(0, '.')\n\
+                try: import broken\n\
+                except ImportError as e: print('ImportError')\n\
+                print('alive')\n";
+    python(&["-c", code])
+        .file("broken.so", "this is not a library")
+        .prints("ImportError\nalive\n");
+}
+
+#[test]
+fn python_sleeps_and_knows_the_time() {
+    let code = "import time; a=time.monotonic(); time.sleep(0.25); b=time.monotonic(); \
+                print(0.25 <= b-a < 5, time.time() > 1.6e9, time.perf_counter() > 0)";
+    python(&["-c", code]).prints("True True True\n");
+}
+
+#[test]
+fn memory_that_is_refused_is_a_memory_error() {
+    let code = "try: x = bytearray(512 << 20)\nexcept MemoryError: print('MemoryError')\nprint(len(bytearray(1 << 20)))";
+    dynlink()
+        .arguments(&["--max-memory", "128M"])
+        .argument(manifest("python311.toml"))
+        .arguments(&["-c", code])
+        .prints("MemoryError\n1048576\n");
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_deadline() {
+    let started = std::time::Instant::now();
+    let done = dynlink()
+        .arguments(&["--timeout", "3s"])
+        .argument(manifest("python311.toml"))
+        .arguments(&["-c", "while True: pass"])
+        .done();
+    assert_eq!(done.status, Some(124), "{done:?}");
+    assert!(started.elapsed().as_secs() < 60);
+    assert!(done.stderr.contains("interrupted"), "{done:?}");
+}
+
+#[test]
+fn the_extension_modules_of_the_standard_library_load() {
+    let code = "import math, cmath, array, zlib, bz2, lzma, hashlib, datetime, decimal, unicodedata, _csv, struct\n\
+                import ctypes, pyexpat, select, socket, readline, mmap, audioop, binascii\n\
+                print(zlib.decompress(zlib.compress(b'x'*50)) == b'x'*50, lzma.decompress(lzma.compress(b'abc')), \
+                hashlib.sha256(b'').hexdigest()[:8], decimal.Decimal('0.1')*3, math.factorial(20))\n";
+    python(&["-c", code]).prints("True b'abc' e3b0c442 0.3 2432902008176640000\n");
+}

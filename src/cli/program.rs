@@ -1,0 +1,417 @@
+//! A whole program: main module, libraries, files, environment and limits, ready to be run.
+//!
+//! `Program` is the top of the Rust API. It is a plain description; every run has an engine, a store
+//! and a process of its own, so a program can be run again and again.
+
+#![forbid(unsafe_code)]
+
+use super::manifest::{Abi, Access, Manifest, MountTable};
+use super::options::DirectoryFlag;
+use super::packages::PackageCache;
+use crate::error::{Error, Result};
+use crate::host::Mount;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes that a guest may write to an overlay of a manifest.
+const OVERLAY_QUOTA: u64 = 256 << 20;
+
+/// A program that can be run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub(super) description: ProgramBuilder,
+}
+
+/// Describes a program.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ProgramBuilder {
+    pub(super) main: Option<Main>,
+    pub(super) abi: Abi,
+    pub(super) libraries: Vec<String>,
+    pub(super) library_path: Vec<String>,
+    pub(super) preload: Vec<String>,
+    pub(super) bind_now: bool,
+    pub(super) trace: String,
+    pub(super) entry_library: Option<String>,
+    pub(super) entry_function: Option<String>,
+    pub(super) program_name: Option<String>,
+    /// By guest path, normalised; a later mount replaces an earlier one at the same path.
+    pub(super) mounts: BTreeMap<String, Mount>,
+    pub(super) working_directory: String,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) memory_limit: Option<u64>,
+    pub(super) stack_limit: Option<u64>,
+    pub(super) table_limit: Option<u64>,
+    pub(super) fuel: Option<u64>,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Where the main module comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Main {
+    File(PathBuf),
+    Bytes { name: String, bytes: Vec<u8> },
+}
+
+impl Program {
+    /// An empty description.
+    pub fn builder() -> ProgramBuilder {
+        ProgramBuilder {
+            main: None,
+            abi: Abi::Wasi,
+            libraries: Vec::new(),
+            library_path: Vec::new(),
+            preload: Vec::new(),
+            bind_now: false,
+            trace: String::new(),
+            entry_library: None,
+            entry_function: None,
+            program_name: None,
+            mounts: BTreeMap::new(),
+            working_directory: "/".into(),
+            environment: BTreeMap::new(),
+            memory_limit: None,
+            stack_limit: None,
+            table_limit: None,
+            fuel: None,
+            timeout: None,
+        }
+    }
+
+    /// The program of a manifest. Packages come from the user's cache or are fetched into it.
+    ///
+    /// # Errors
+    /// As [`ProgramBuilder::from_manifest`].
+    pub fn from_manifest(path: impl AsRef<Path>) -> Result<Program> {
+        ProgramBuilder::from_manifest(path, &PackageCache::of_user()?)?.build()
+    }
+}
+
+impl ProgramBuilder {
+    /// The description in a manifest, with packages from this cache.
+    ///
+    /// # Errors
+    /// The manifest is wrong, a package is not to be had, or a folder or archive cannot be mounted.
+    pub fn from_manifest(path: impl AsRef<Path>, cache: &PackageCache) -> Result<ProgramBuilder> {
+        let path = path.as_ref();
+        let manifest = Manifest::read(path)?;
+        let mut folders = BTreeMap::new();
+        for (alias, table) in &manifest.packages {
+            let folder = cache.folder(&table.get_ref().package());
+            let folder = folder.map_err(|error| error.context(path.display().to_string()))?;
+            folders.insert(alias.as_str(), folder);
+        }
+        let beside = path.parent().unwrap_or(Path::new(""));
+        Places { folders, beside }
+            .builder(&manifest)
+            .map_err(|error| error.context(path.display().to_string()))
+    }
+
+    /// The file with the main module.
+    pub fn main_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.main = Some(Main::File(path.into()));
+        self
+    }
+
+    /// The bytes of the main module, and its name for messages.
+    pub fn main_bytes(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.main = Some(Main::Bytes {
+            name: name.into(),
+            bytes: bytes.into(),
+        });
+        self
+    }
+
+    /// The conventions between main module and host. Default: WASI.
+    pub fn abi(mut self, abi: Abi) -> Self {
+        self.abi = abi;
+        self
+    }
+
+    /// A library to load before the entry is called: a guest path, or a name for the library path.
+    pub fn library(mut self, name: impl Into<String>) -> Self {
+        self.libraries.push(name.into());
+        self
+    }
+
+    /// A guest directory to search for libraries, after those that were added before.
+    pub fn library_path(mut self, directory: impl Into<String>) -> Self {
+        self.library_path.push(directory.into());
+        self
+    }
+
+    /// A library to load before all others, so that its symbols win.
+    pub fn preload(mut self, name: impl Into<String>) -> Self {
+        self.preload.push(name.into());
+        self
+    }
+
+    /// Whether every function is resolved when a library is loaded. Default: no.
+    pub fn bind_now(mut self, bind_now: bool) -> Self {
+        self.bind_now = bind_now;
+        self
+    }
+
+    /// What the linker tells on standard error: topics as in `LD_DEBUG`. Default: nothing.
+    pub fn trace(mut self, topics: impl Into<String>) -> Self {
+        self.trace = topics.into();
+        self
+    }
+
+    /// The function to call instead of `_start`, with C's `main` parameters; in a library, or else in
+    /// the main module.
+    pub fn entry(mut self, library: Option<&str>, function: impl Into<String>) -> Self {
+        self.entry_library = library.map(str::to_owned);
+        self.entry_function = Some(function.into());
+        self
+    }
+
+    /// `argv[0]`. Default: the path of the entry's library or the main module's file name.
+    pub fn program_name(mut self, name: impl Into<String>) -> Self {
+        self.program_name = Some(name.into());
+        self
+    }
+
+    /// Shows a file system to the guest; a path that is not absolute lies below the working directory.
+    /// A later mount at the same path replaces an earlier one.
+    pub fn mount(mut self, guest: &str, mount: Mount) -> Self {
+        self.mounts
+            .insert(absolute(&self.working_directory, guest), mount);
+        self
+    }
+
+    /// The guest's directory at the start. Default: `/`.
+    pub fn working_directory(mut self, guest: &str) -> Self {
+        self.working_directory = absolute("/", guest);
+        self
+    }
+
+    /// A variable of the guest.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Largest memory in bytes.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Largest value stack in bytes. It holds the frames of all guest functions.
+    pub fn stack_limit(mut self, bytes: u64) -> Self {
+        self.stack_limit = Some(bytes);
+        self
+    }
+
+    /// Most elements of a table.
+    pub fn table_limit(mut self, elements: u64) -> Self {
+        self.table_limit = Some(elements);
+        self
+    }
+
+    /// The guest traps when it has used up this many units, about one an instruction.
+    pub fn fuel(mut self, fuel: u64) -> Self {
+        self.fuel = Some(fuel);
+        self
+    }
+
+    /// The guest traps this long after its start.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The program.
+    ///
+    /// # Errors
+    /// There is no main module, or a variable or path has a zero byte.
+    pub fn build(self) -> Result<Program> {
+        if self.main.is_none() {
+            return Err(Error::usage("a program needs a main module"));
+        }
+        for (name, value) in &self.environment {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(Error::usage(format!(
+                    "`{name}` cannot be a variable of the guest"
+                )));
+            }
+        }
+        if let Some(path) = self.mounts.keys().find(|path| path.contains('\0')) {
+            return Err(Error::usage(format!(
+                "`{path}` cannot be a path of the guest"
+            )));
+        }
+        Ok(Program { description: self })
+    }
+
+    /// Adds the directory of a `--dir` flag.
+    pub(super) fn directory(self, flag: &DirectoryFlag) -> Result<Self> {
+        let mut mount = Mount::host(&flag.host).map_err(|error| error.context("--dir"))?;
+        if flag.read_only {
+            mount = mount.read_only();
+        }
+        let guest = match (&flag.guest, flag.host.to_str()) {
+            (Some(guest), _) => guest.clone(),
+            (None, Some(host)) => host.to_owned(),
+            (None, None) => {
+                return Err(Error::usage(format!(
+                    "--dir: the name of `{}` is not UTF-8; say where the guest sees it: --dir HOST::GUEST",
+                    flag.host.display()
+                )));
+            }
+        };
+        Ok(self.mount(&guest, mount))
+    }
+}
+
+/// Where the references of a manifest lead.
+struct Places<'a> {
+    /// Package folders by their names in the manifest.
+    folders: BTreeMap<&'a str, PathBuf>,
+    /// The manifest's folder.
+    beside: &'a Path,
+}
+
+impl Places<'_> {
+    fn builder(&self, manifest: &Manifest) -> Result<ProgramBuilder> {
+        let mut builder = Program::builder()
+            .abi(manifest.abi)
+            .main_file(self.resolve(&manifest.main)?);
+        builder.libraries.clone_from(&manifest.libraries);
+        builder.library_path.clone_from(&manifest.library_path);
+        builder.entry_library.clone_from(&manifest.entry.library);
+        builder.entry_function.clone_from(&manifest.entry.function);
+        builder
+            .program_name
+            .clone_from(&manifest.entry.program_name);
+        builder.memory_limit = manifest.limits.memory.map(|size| size.0);
+        builder.stack_limit = manifest.limits.stack.map(|size| size.0);
+        builder.table_limit = manifest.limits.table_elements;
+        builder.fuel = manifest.limits.fuel;
+        builder.timeout = manifest.limits.timeout.map(|span| span.0);
+
+        for name in &manifest.inherit_environment {
+            if let Ok(value) = std::env::var(name) {
+                builder.environment.insert(name.clone(), value);
+            }
+        }
+        builder.environment.extend(manifest.environment.clone());
+
+        for table in &manifest.mounts {
+            let table = table.get_ref();
+            if !table.current_directory {
+                let mount = self.mount(table)?;
+                builder = builder.mount(table.guest.as_deref().unwrap_or("/"), mount);
+            }
+        }
+        for table in manifest.mounts.iter().map(|table| table.get_ref()) {
+            if table.current_directory {
+                builder = current_directory(builder, table, manifest)?;
+            }
+        }
+        if let Some(directory) = &manifest.working_directory {
+            builder = builder.working_directory(directory);
+        }
+        Ok(builder)
+    }
+
+    /// The host path of `package:path` or of a path beside the manifest.
+    fn resolve(&self, reference: &str) -> Result<PathBuf> {
+        let Some((alias, path)) = reference
+            .split_once(':')
+            .filter(|(alias, _)| alias.len() > 1)
+        else {
+            return Ok(self.beside.join(reference));
+        };
+        let Some(folder) = self.folders.get(alias) else {
+            return Err(Error::msg(format!(
+                "`{reference}`: there is no [packages.{alias}]"
+            )));
+        };
+        let inside = |part| {
+            matches!(
+                part,
+                std::path::Component::Normal(_) | std::path::Component::CurDir
+            )
+        };
+        if !Path::new(path).components().all(inside) {
+            return Err(Error::msg(format!(
+                "`{reference}` leads out of the package"
+            )));
+        }
+        Ok(folder.join(path))
+    }
+
+    fn mount(&self, table: &MountTable) -> Result<Mount> {
+        let mount = if let Some(folder) = &table.folder {
+            Mount::host(self.resolve(folder)?)?
+        } else if let Some(archive) = &table.archive {
+            Mount::archive(self.resolve(archive)?)?
+        } else {
+            return Ok(Mount::memory());
+        };
+        Ok(with_access(mount, table.access))
+    }
+}
+
+/// Mounts the directory from which the program is started and makes it the working directory.
+fn current_directory(
+    builder: ProgramBuilder,
+    table: &MountTable,
+    manifest: &Manifest,
+) -> Result<ProgramBuilder> {
+    let host = std::env::current_dir().map_err(|source| {
+        Error::msg(format!("the current directory is not to be had: {source}"))
+    })?;
+    let own_path = host.to_str().filter(|path| path.starts_with('/'));
+    // A path that a guest cannot name (not UTF-8, a drive letter) gets a name.
+    let guest = table.guest.as_deref().or(own_path).unwrap_or("/work");
+    let guest = absolute("/", guest);
+    // It may replace an empty folder in memory (a program started in `/tmp`), not the program's own files.
+    let taken = manifest
+        .mounts
+        .iter()
+        .map(|table| table.get_ref())
+        .any(|other| {
+            let path = other.guest.as_deref().map(|path| absolute("/", path));
+            !other.current_directory && !other.memory && path.as_deref() == Some(&*guest)
+        });
+    if taken {
+        return Err(Error::msg(format!(
+            "the current directory `{guest}` has the path of one of the program's own folders: start it elsewhere"
+        )));
+    }
+    let mount = with_access(Mount::host(&host)?, table.access);
+    Ok(builder.mount(&guest, mount).working_directory(&guest))
+}
+
+fn with_access(mount: Mount, access: Option<Access>) -> Mount {
+    match access {
+        None | Some(Access::ReadOnly) => mount.read_only(),
+        Some(Access::ReadWrite) => mount,
+        Some(Access::Overlay) => Mount::overlay(mount.read_only(), OVERLAY_QUOTA),
+    }
+}
+
+/// `path` as an absolute path without `.`, `..` and doubled slashes; a relative one lies below `directory`.
+fn absolute(directory: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

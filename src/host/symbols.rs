@@ -1,0 +1,94 @@
+//! The kernel as the dynamic linker sees it: WASI's functions by name, and library files from the mounts.
+
+#![forbid(unsafe_code)]
+
+use super::errno::Errno;
+use super::fs::FileType;
+use super::kernel::Kernel;
+use super::paths::At;
+use super::wasi;
+use crate::link::{Files, FoundFile, HostSymbols, Process};
+use crate::module::FuncType;
+use crate::runtime::{AsContext, Func, StoreContextMut};
+use std::io;
+
+/// Store data that have a kernel.
+pub trait KernelHost: 'static {
+    /// The kernel.
+    fn kernel(&mut self) -> &mut Kernel;
+}
+
+impl KernelHost for Kernel {
+    fn kernel(&mut self) -> &mut Kernel {
+        self
+    }
+}
+
+/// WASI's functions for the linker. They work on the memory of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WasiSymbols;
+
+impl<T: KernelHost> HostSymbols<T> for WasiSymbols {
+    fn function(
+        &self,
+        process: &Process<T>,
+        mut store: StoreContextMut<'_, T>,
+        module: &str,
+        name: &str,
+        ty: &FuncType,
+    ) -> Option<Func> {
+        let process = process.clone();
+        // The process gets its memory while it is loaded, and its constructors may call functions of ours.
+        let func = wasi::lookup(&mut store, module, name, move |data: &mut T| {
+            let kernel = data.kernel();
+            if kernel.memory().is_none()
+                && let Some(memory) = process.memory()
+            {
+                kernel.set_memory(memory);
+            }
+            kernel
+        })?;
+        (func.ty(store.as_context()) == *ty).then_some(func)
+    }
+}
+
+/// Library files from the guest's own tree: a library can come only from where the guest could read it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelFiles;
+
+impl<T: KernelHost> Files<T> for KernelFiles {
+    fn find(&self, data: &mut T, path: &str) -> io::Result<Option<FoundFile>> {
+        let kernel = data.kernel();
+        let identity = match kernel.real_path(path) {
+            Ok(identity) => identity,
+            Err(errno) => return Err(io_error(errno)),
+        };
+        let metadata = kernel
+            .metadata_at(At::Root, &identity, true)
+            .map_err(io_error)?;
+        let is_file = metadata.file_type == FileType::RegularFile;
+        Ok(is_file.then(|| FoundFile {
+            path: path.to_owned(),
+            identity,
+        }))
+    }
+
+    fn read(&self, data: &mut T, file: &FoundFile, limit: usize) -> io::Result<Vec<u8>> {
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        data.kernel()
+            .read_file(&file.identity, limit)
+            .map_err(io_error)
+    }
+}
+
+fn io_error(errno: Errno) -> io::Error {
+    let kind = match errno {
+        Errno::Noent => io::ErrorKind::NotFound,
+        Errno::Notdir => io::ErrorKind::NotADirectory,
+        Errno::Acces | Errno::Perm | Errno::Notcapable => io::ErrorKind::PermissionDenied,
+        Errno::Nametoolong => io::ErrorKind::InvalidFilename,
+        Errno::Fbig => io::ErrorKind::FileTooLarge,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, errno)
+}

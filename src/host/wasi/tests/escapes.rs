@@ -1,0 +1,1 @@
+//! Paths that try to leave what was given to the guest.

@@ -1,0 +1,477 @@
+//! Binds the imports of a planned object: each to the linker's own things, a cell, a definition, or the host
+//! (rules R1 to R10).
+#![forbid(unsafe_code)]
+
+use super::got::{CellKind, CellTarget, LoaderValue};
+use super::object::{Definition, ObjectId};
+use super::plan::{Binding, LoadOptions, PlannedCell, Planner, Undefined};
+use super::profile::UndefinedFunctions;
+use super::state::View;
+use super::symbols::{Symbol, WeakImports};
+use super::trace::TraceTopics;
+use crate::error::Result;
+use crate::module::{
+    ExternKind, FuncType, GlobalType, MemoryType, Module, RefType, TableType, ValType,
+};
+use crate::runtime::StoreContextMut;
+use std::collections::HashMap;
+
+/// What one object's imports are bound with.
+struct Importer<'a> {
+    id: ObjectId,
+    name: String,
+    module: &'a Module,
+    weak: WeakImports<'a>,
+    added_global: &'a [ObjectId],
+    options: LoadOptions,
+}
+
+impl<T: 'static> Planner<'_, T> {
+    /// Binds all imports of the object at this place of the plan; problems are collected.
+    pub(super) fn bind(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        place: usize,
+        added_global: &[ObjectId],
+        options: LoadOptions,
+    ) -> Result<()> {
+        let Some(object) = self.new.get(place) else {
+            return Ok(());
+        };
+        let symbols = object.symbols.clone();
+        let module = symbols.module();
+        let importer = Importer {
+            id: object.id,
+            name: object.name.clone(),
+            module,
+            weak: WeakImports::new(module),
+            added_global,
+            options,
+        };
+        let mut bindings = Vec::with_capacity(module.0.imports.len());
+        let mut cells: Vec<PlannedCell> = Vec::new();
+        let mut known: HashMap<(CellKind, &str), usize> = HashMap::new();
+        let mut seen_memory = false;
+        let mut seen_table = false;
+        for (number, import) in (0u32..).zip(&module.0.imports) {
+            let (from, name) = (&*import.module, &*import.name);
+            let bound = match &import.ty {
+                ExternKind::Func(ty) => {
+                    let ty = usize::try_from(*ty)
+                        .ok()
+                        .and_then(|ty| module.0.types.get(ty))
+                        .cloned()
+                        .unwrap_or_else(|| FuncType::new([], []));
+                    self.bind_function(store, &importer, from, name, &ty)?
+                }
+                ExternKind::Memory(ty) => {
+                    let first = !std::mem::replace(&mut seen_memory, true);
+                    self.bind_memory(store, *ty, first)
+                        .map(|()| Binding::Memory)
+                }
+                ExternKind::Table(ty) => {
+                    let first = !std::mem::replace(&mut seen_table, true);
+                    self.bind_table(store, *ty, first).map(|()| Binding::Table)
+                }
+                ExternKind::Global(ty) => {
+                    let kind = match from {
+                        "GOT.mem" => Some(CellKind::Data),
+                        "GOT.func" => Some(CellKind::Function),
+                        _ => None,
+                    };
+                    match kind {
+                        None => self.bind_global(store, from, name, *ty),
+                        Some(_) if *ty != CELL_TYPE => Err(format!(
+                            "a GOT cell must be a mutable i32, not {}",
+                            global_text(*ty)
+                        )),
+                        Some(kind) => match known.get(&(kind, name)) {
+                            Some(cell) => Ok(Binding::Cell(*cell)),
+                            None => self
+                                .cell_target(store, &importer, kind, name)
+                                .map(|target| {
+                                    known.insert((kind, name), cells.len());
+                                    cells.push(PlannedCell {
+                                        import: number,
+                                        kind,
+                                        target,
+                                    });
+                                    Binding::Cell(cells.len() - 1)
+                                }),
+                        },
+                    }
+                }
+            };
+            match bound {
+                Ok(binding) => bindings.push(binding),
+                Err(problem) => {
+                    let text = match from {
+                        "env" | "GOT.mem" | "GOT.func" => problem,
+                        _ => format!("import `{from}.{name}`: {problem}"),
+                    };
+                    self.problems
+                        .add(format!("{text}, wanted by `{}`", importer.name));
+                    bindings.push(Binding::Undefined(Undefined::Missing));
+                }
+            }
+        }
+        if let Some(object) = self.new.get_mut(place) {
+            object.bindings = bindings;
+            object.cells = cells;
+        }
+        Ok(())
+    }
+
+    fn find(&self, importer: &Importer<'_>, name: &str) -> Option<Definition> {
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: importer.added_global,
+        };
+        let order = self.process.0.profile.symbol_order;
+        let trace = &self.process.0.trace;
+        if trace.wants(TraceTopics::SYMBOLS) {
+            let mut last = None;
+            for object in view.scope(order, Some(importer.id)) {
+                if last != Some(object) {
+                    trace.line(
+                        TraceTopics::SYMBOLS,
+                        format_args!("symbol={name}; lookup in file={}", view.name(object)),
+                    );
+                }
+                last = Some(object);
+                if view.find_in([object], name).is_some() {
+                    break;
+                }
+            }
+        }
+        let found = view.find(order, Some(importer.id), name)?;
+        trace.line(
+            TraceTopics::BINDINGS,
+            format_args!(
+                "binding file {} to {}: symbol `{name}`",
+                importer.name,
+                view.name(found.object)
+            ),
+        );
+        Some(found)
+    }
+
+    fn bind_function(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: &Importer<'_>,
+        from: &str,
+        name: &str,
+        ty: &FuncType,
+    ) -> Result<Result<Binding, String>> {
+        let shared = &self.process.0;
+        let host_first = from != "env" || shared.host.overrides(from, name);
+        if host_first {
+            if let Some(func) = self.process.host_function(store, from, name, ty) {
+                return Ok(Ok(Binding::Host(func)));
+            }
+        }
+        let mut undefined = Undefined::Missing;
+        if let Some(found) = self.find(importer, name) {
+            match self.function_fits(store, found, name, ty)? {
+                Ok(()) => return Ok(Ok(Binding::Definition(found))),
+                Err(why) => undefined = Undefined::Mismatch(why),
+            }
+        }
+        // A definition that does not fit still hides the host's: whoever wrote it meant it.
+        if matches!(undefined, Undefined::Missing) && !host_first {
+            if let Some(func) = self.process.host_function(store, from, name, ty) {
+                return Ok(Ok(Binding::Host(func)));
+            }
+        }
+        let trap = match undefined {
+            Undefined::Missing if importer.weak.contains(from, name) => {
+                undefined = Undefined::Weak;
+                true
+            }
+            _ => {
+                !importer.options.bind_now
+                    || shared.profile.undefined_functions == UndefinedFunctions::Trap
+            }
+        };
+        if trap {
+            return Ok(Ok(Binding::Undefined(undefined)));
+        }
+        Ok(Err(match undefined {
+            Undefined::Mismatch(why) => why,
+            _ => {
+                let hint = shared
+                    .host
+                    .hint(from, name)
+                    .map_or_else(String::new, |hint| format!(" ({hint})"));
+                format!("undefined function `{name}`: {ty}{hint}")
+            }
+        }))
+    }
+
+    /// Whether a definition is a function of this type (rules R5, R10).
+    fn function_fits(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        found: Definition,
+        name: &str,
+        ty: &FuncType,
+    ) -> Result<Result<(), String>> {
+        let (defined, provider, loaded) = {
+            let state = self.process.state();
+            let view = View {
+                state: &state,
+                new: &self.new,
+                added_global: &[],
+            };
+            let defined = match found.symbol {
+                Symbol::Function { func, .. } => view
+                    .symbols(found.object)
+                    .and_then(|symbols| symbols.func_type(func)),
+                _ => None,
+            };
+            let loaded = state.object(found.object).is_some();
+            (defined, view.name(found.object).to_string(), loaded)
+        };
+        let defined = match found.symbol {
+            Symbol::Function { .. } => defined,
+            Symbol::Data { .. } => {
+                return Ok(Err(format!(
+                    "symbol `{name}` is wanted as a function, but is data in `{provider}`"
+                )));
+            }
+            // Checked when the address is known.
+            Symbol::Pointer(_) if !loaded => return Ok(Ok(())),
+            Symbol::Pointer(_) => match self.process.definition_func(store, found)? {
+                Some(func) => Some(func.ty(&*store)),
+                None => {
+                    return Ok(Err(format!(
+                        "symbol `{name}` is wanted as a function, but its address in `{provider}` is no function"
+                    )));
+                }
+            },
+        };
+        Ok(match defined {
+            Some(defined) if defined == *ty => Ok(()),
+            Some(defined) => Err(signature_mismatch(name, ty, &provider, &defined)),
+            None => Err(format!("symbol `{name}` of `{provider}` has no type")),
+        })
+    }
+
+    fn cell_target(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: &Importer<'_>,
+        kind: CellKind,
+        name: &str,
+    ) -> Result<CellTarget, String> {
+        let shared = &self.process.0;
+        if kind == CellKind::Function && shared.host.overrides("env", name) {
+            if let Some(target) = self.host_address(store, importer, name) {
+                return Ok(target);
+            }
+        }
+        if let Some(found) = self.find(importer, name) {
+            let wrong = match (kind, found.symbol) {
+                (CellKind::Data, Symbol::Function { .. }) => Some("data"),
+                (CellKind::Function, Symbol::Data { .. }) => Some("a function"),
+                _ => None,
+            };
+            return match wrong {
+                None => Ok(CellTarget::Definition(found)),
+                Some(wanted) => {
+                    let state = self.process.state();
+                    let view = View {
+                        state: &state,
+                        new: &self.new,
+                        added_global: &[],
+                    };
+                    Err(format!(
+                        "symbol `{name}` is wanted as {wanted}, but is {} in `{}`",
+                        found.symbol.kind(),
+                        view.name(found.object)
+                    ))
+                }
+            };
+        }
+        match kind {
+            CellKind::Data => {
+                if let Some(value) = LoaderValue::named(name) {
+                    return Ok(CellTarget::Loader(value));
+                }
+            }
+            CellKind::Function => {
+                if let Some(target) = self.host_address(store, importer, name) {
+                    return Ok(target);
+                }
+            }
+        }
+        let from = match kind {
+            CellKind::Data => "GOT.mem",
+            CellKind::Function => "GOT.func",
+        };
+        let null = importer.weak.contains(from, name)
+            || (kind == CellKind::Function && shared.profile.undefined_addresses_are_null);
+        if null {
+            return Ok(CellTarget::Null);
+        }
+        Err(match kind {
+            CellKind::Data => format!("undefined data symbol `{name}`"),
+            CellKind::Function => format!("undefined function `{name}` (its address is taken)"),
+        })
+    }
+
+    /// The host function behind a name whose address is taken: of the type that the host says, or that the importer
+    /// also calls it with (rule G3).
+    fn host_address(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: &Importer<'_>,
+        name: &str,
+    ) -> Option<CellTarget> {
+        let module = &*importer.module.0;
+        let called = module.imports.iter().find_map(|import| match import.ty {
+            ExternKind::Func(ty) if &*import.name == name => Some((
+                &*import.module,
+                module.types.get(usize::try_from(ty).ok()?)?.clone(),
+            )),
+            _ => None,
+        });
+        let (from, ty) = match called {
+            Some(called) => called,
+            None => (
+                "env",
+                self.process
+                    .0
+                    .host
+                    .signature("env", name)
+                    .or_else(|| super::abi::signature(name))?,
+            ),
+        };
+        let func = self.process.host_function(store, from, name, &ty)?;
+        Some(CellTarget::Host(func))
+    }
+
+    fn bind_memory(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        ty: MemoryType,
+        first: bool,
+    ) -> Result<(), String> {
+        if !first {
+            return Err("a second imported memory: a process has one".to_string());
+        }
+        let Some(memory) = self.process.memory() else {
+            return Ok(());
+        };
+        match (ty.maximum, memory.ty(&*store).maximum) {
+            (Some(wanted), Some(actual)) if actual > wanted => Err(format!(
+                "the memory may grow to {actual} pages, but at most {wanted} are allowed"
+            )),
+            (Some(wanted), None) => Err(format!(
+                "the memory may grow without a maximum, but at most {wanted} pages are allowed"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn bind_table(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        ty: TableType,
+        first: bool,
+    ) -> Result<(), String> {
+        if !first || ty.element != RefType::Func {
+            return Err(
+                "the only table that can be imported is the table of functions".to_string(),
+            );
+        }
+        let Some(table) = self.process.table() else {
+            return Ok(());
+        };
+        match (ty.maximum, table.ty(&*store).maximum) {
+            (Some(wanted), Some(actual)) if actual > wanted => Err(format!(
+                "the table may grow to {actual} elements, but at most {wanted} are allowed"
+            )),
+            (Some(wanted), None) => Err(format!(
+                "the table may grow without a maximum, but at most {wanted} elements are allowed"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn bind_global(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        from: &str,
+        name: &str,
+        ty: GlobalType,
+    ) -> Result<Binding, String> {
+        let ours = match (from, name) {
+            ("env", "__stack_pointer") => Some((Binding::StackPointer, true)),
+            ("env", "__memory_base" | "__memory_base32") => Some((Binding::MemoryBase, false)),
+            ("env", "__table_base" | "__table_base32") => Some((Binding::TableBase, false)),
+            ("env", _) => LoaderValue::named(name).map(|value| (Binding::Loader(value), false)),
+            _ => None,
+        };
+        if let Some((binding, mutable)) = ours {
+            let expected = GlobalType {
+                value: ValType::I32,
+                mutable,
+            };
+            return if ty == expected {
+                Ok(binding)
+            } else {
+                Err(format!(
+                    "global `{name}` is {}, but must be {}",
+                    global_text(ty),
+                    global_text(expected)
+                ))
+            };
+        }
+        let process = self.process;
+        process
+            .0
+            .host
+            .global(process, StoreContextMut(&mut *store.0), from, name, ty)
+            .map(Binding::HostGlobal)
+            .ok_or_else(|| format!("undefined global `{name}`: {}", global_text(ty)))
+    }
+}
+
+/// The type of a GOT cell.
+pub(crate) const CELL_TYPE: GlobalType = GlobalType {
+    value: ValType::I32,
+    mutable: true,
+};
+
+fn global_text(ty: GlobalType) -> String {
+    let mutable = if ty.mutable { "mutable" } else { "immutable" };
+    format!("a {mutable} {}", ty.value)
+}
+
+/// Both signatures and where they differ (rule R10).
+pub(crate) fn signature_mismatch(
+    name: &str,
+    wanted: &FuncType,
+    provider: &str,
+    defined: &FuncType,
+) -> String {
+    let differs = wanted
+        .params()
+        .iter()
+        .zip(defined.params())
+        .position(|(a, b)| a != b);
+    let place = match differs {
+        Some(place) => format!("in parameter {}", place + 1),
+        None if wanted.params().len() != defined.params().len() => {
+            "in the number of parameters".to_string()
+        }
+        None => "in the result".to_string(),
+    };
+    format!(
+        "signature mismatch for `{name}`: wanted {wanted}, but `{provider}` exports {defined} (they differ {place})"
+    )
+}

@@ -1,0 +1,369 @@
+//! `dlopen`, `dlsym`, `dlclose`, `dladdr`, `dlerror`: their rules for host and guest alike (D1 to D16).
+//!
+//! The functions here are what an embedder calls. Guests reach them through `abi.rs`, which adds the calling object, the
+//! texts of `dlerror`, and null instead of errors.
+#![forbid(unsafe_code)]
+
+use super::graph;
+use super::object::{Definition, Object, ObjectId};
+use super::plan::LoadOptions;
+use super::process::Process;
+use super::state::View;
+use super::symbols::Symbol;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::{AsContextMut, Instance, Ref, StoreContextMut};
+
+bitflags::bitflags! {
+    /// Flags of `dlopen`, with the values of musl. Without [`OpenFlags::GLOBAL`], symbols stay local (`RTLD_LOCAL`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct OpenFlags: u32 {
+        /// Undefined functions are looked for when they are called.
+        const LAZY = 1;
+        /// Undefined functions are an error.
+        const NOW = 2;
+        /// Only a handle of what is loaded already.
+        const NOLOAD = 4;
+        /// All objects see the library's symbols, and those of what it needs.
+        const GLOBAL = 256;
+        /// Never unloaded.
+        const NODELETE = 4096;
+    }
+}
+
+/// The handle that stands for the global scope.
+pub const RTLD_DEFAULT: u32 = 0;
+
+/// The handle that stands for the objects after the calling one.
+pub const RTLD_NEXT: u32 = u32::MAX;
+
+/// What `dladdr` finds about an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressInfo {
+    /// The object's path.
+    pub path: String,
+    /// Where the object's data begins.
+    pub base: u32,
+    /// The nearest symbol at or below the address, and its address.
+    pub symbol: Option<(String, u32)>,
+}
+
+pub(crate) fn handle_of(id: ObjectId) -> u32 {
+    id.0.saturating_add(1)
+}
+
+pub(crate) fn object_of(handle: u32) -> Option<ObjectId> {
+    handle.checked_sub(1).map(ObjectId)
+}
+
+impl<T: 'static> Process<T> {
+    /// Opens a library, or the process itself (`None`); gives a handle. Opening a library again gives the same handle.
+    ///
+    /// # Errors
+    /// The library or one that it needs is missing or malformed, symbols are undefined or do not fit, a limit, or a trap
+    /// in a constructor. The process is then as before, and the same call gives the same error.
+    pub fn dlopen(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        name: Option<&str>,
+        flags: OpenFlags,
+    ) -> Result<u32> {
+        self.open(&mut store.as_context_mut(), name, flags, None)
+            .map_err(|error| match name {
+                Some(name) => error.context(format!("cannot load `{name}`")),
+                None => error,
+            })
+    }
+
+    /// Like [`Process::dlopen`]; `caller` is the object that asks, whose runtime path counts (rule N2).
+    pub(crate) fn open(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        name: Option<&str>,
+        flags: OpenFlags,
+        caller: Option<ObjectId>,
+    ) -> Result<u32> {
+        if !flags.intersects(OpenFlags::LAZY | OpenFlags::NOW) {
+            return Err(Error::msg(
+                "invalid mode for dlopen(): Either RTLD_LAZY or RTLD_NOW is required",
+            ));
+        }
+        self.release_retired(store);
+        let Some(name) = name else {
+            let main = self.state().main;
+            return main
+                .map(handle_of)
+                .ok_or_else(|| Error::usage("the process was not started"));
+        };
+        let known = self.state().loaded(name, None);
+        if let Some(id) = known {
+            return self.reopen(id, flags);
+        }
+        let requester = {
+            let state = self.state();
+            caller.or(state.main).and_then(|id| {
+                let object = state.object(id)?;
+                let runtime_path = object
+                    .symbols
+                    .module()
+                    .dylink()
+                    .map_or_else(Vec::new, |info| info.runtime_path.clone());
+                Some((object.path.clone(), runtime_path))
+            })
+        };
+        let requester = requester
+            .as_ref()
+            .map(|(path, runtime_path)| (path.as_str(), runtime_path.as_slice()));
+        let file = match self.find_file(store, name, requester)? {
+            Ok(file) => file,
+            Err(tried) => {
+                return Err(Error::new(ErrorKind::Link(format!(
+                    "file not found; looked for in: {}",
+                    if tried.is_empty() {
+                        "nowhere (there is no library path)".to_string()
+                    } else {
+                        tried.join(", ")
+                    }
+                ))));
+            }
+        };
+        let known = self.state().loaded(&file.path, Some(&file.identity));
+        if let Some(id) = known {
+            self.state().names.insert(name.to_string(), id);
+            return self.reopen(id, flags);
+        }
+        if flags.contains(OpenFlags::NOLOAD) {
+            return Err(Error::msg("the library is not loaded (RTLD_NOLOAD)"));
+        }
+        if self.state().main.is_none() {
+            return Err(Error::usage(
+                "the process was not started, so there is nothing to load a library into",
+            ));
+        }
+        let options = LoadOptions {
+            global: flags.contains(OpenFlags::GLOBAL),
+            bind_now: flags.contains(OpenFlags::NOW),
+        };
+        let plan = self.plan_library(store, name, &file, options)?;
+        let id = self.commit(store, plan)?;
+        self.reopen(id, flags)
+    }
+
+    /// One more handle of a loaded object; flags add to those it has (rules D3, D4).
+    fn reopen(&self, id: ObjectId, flags: OpenFlags) -> Result<u32> {
+        let mut state = self.state();
+        if flags.contains(OpenFlags::GLOBAL) {
+            let closure = {
+                let view = View::loaded(&state);
+                graph::breadth_first([id], |id| view.needed(id))
+            };
+            for id in closure {
+                if !state.global.contains(&id) {
+                    state.global.push(id);
+                }
+            }
+        }
+        let object = state
+            .objects
+            .get_mut(&id)
+            .ok_or_else(|| Error::msg("the library is gone"))?;
+        object.opens = object.opens.saturating_add(1);
+        object.stays |= flags.contains(OpenFlags::NODELETE);
+        Ok(handle_of(id))
+    }
+
+    /// The address of a symbol: of data, or the table index of a function. `handle` is one of [`Process::dlopen`], whose
+    /// object and what it needs are searched breadth-first, or [`RTLD_DEFAULT`].
+    ///
+    /// # Errors
+    /// No such handle or symbol.
+    pub fn dlsym(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        handle: u32,
+        name: &str,
+    ) -> Result<u32> {
+        self.find_symbol(&mut store.as_context_mut(), handle, name, None)
+    }
+
+    pub(crate) fn find_symbol(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        handle: u32,
+        name: &str,
+        caller: Option<ObjectId>,
+    ) -> Result<u32> {
+        let (found, place) = {
+            let state = self.state();
+            let view = View::loaded(&state);
+            let everywhere = handle == RTLD_DEFAULT || state.main.map(handle_of) == Some(handle);
+            if everywhere {
+                let found = view.find(self.0.profile.symbol_order, None, name);
+                (found, "the global scope".to_string())
+            } else if handle == RTLD_NEXT {
+                let caller = caller.ok_or_else(|| {
+                    Error::msg("RTLD_NEXT needs a calling library, but the host called")
+                })?;
+                let order = graph::breadth_first(
+                    view.scope(super::profile::SymbolOrder::Elf, Some(caller)),
+                    |_| &[],
+                );
+                let after = order.into_iter().skip_while(|id| *id != caller).skip(1);
+                let place = format!("the libraries after {}", view.name(caller));
+                (view.find_in(after, name), place)
+            } else {
+                let id = self.opened(&state, handle)?.id;
+                let closure = graph::breadth_first([id], |id| view.needed(id));
+                (view.find_in(closure, name), view.name(id).to_string())
+            }
+        };
+        let missing = || {
+            Error::new(ErrorKind::Link(format!(
+                "Tried to lookup unknown symbol \"{name}\" in dynamic lib: {place}"
+            )))
+        };
+        match found {
+            Some(definition) => self
+                .definition_address(store, definition)?
+                .ok_or_else(missing),
+            None if handle == RTLD_DEFAULT => self.host_symbol(store, name)?.ok_or_else(missing),
+            None => Err(missing()),
+        }
+    }
+
+    /// The address of a host function whose type is known.
+    fn host_symbol(&self, store: &mut StoreContextMut<'_, T>, name: &str) -> Result<Option<u32>> {
+        let ty = self
+            .0
+            .host
+            .signature("env", name)
+            .or_else(|| super::abi::signature(name).filter(|_| self.0.profile.dl_functions));
+        match ty.and_then(|ty| self.host_function(store, "env", name, &ty)) {
+            Some(func) => self.function_address(store, func, None).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn opened<'a>(&self, state: &'a super::state::State, handle: u32) -> Result<&'a Object> {
+        object_of(handle)
+            .and_then(|id| state.object(id))
+            .filter(|object| object.opens > 0 || Some(object.id) == state.main)
+            .ok_or_else(|| invalid_handle(handle))
+    }
+
+    /// Closes a handle. When the last one of an object is closed and no other object depends on it, its destructors run
+    /// and it is unloaded: its names are free, its table slots are null, its memory is given back.
+    ///
+    /// # Errors
+    /// No such handle, or a trap in a destructor.
+    pub fn dlclose(&self, mut store: impl AsContextMut<Data = T>, handle: u32) -> Result<()> {
+        {
+            let mut state = self.state();
+            let id = self.opened(&state, handle)?.id;
+            if state.main == Some(id) {
+                return Ok(());
+            }
+            let Some(object) = state.objects.get_mut(&id) else {
+                return Err(invalid_handle(handle));
+            };
+            object.opens = object.opens.saturating_sub(1);
+            if object.opens > 0 {
+                return Ok(());
+            }
+        }
+        self.collect(&mut store.as_context_mut())
+    }
+
+    /// What lies at an address: data of an object, or a function at that table index.
+    pub fn dladdr(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        address: u32,
+    ) -> Option<AddressInfo> {
+        let mut store = store.as_context_mut();
+        self.data_at(&mut store, address)
+            .or_else(|| self.function_at(&mut store, address))
+    }
+
+    fn data_at(&self, store: &mut StoreContextMut<'_, T>, address: u32) -> Option<AddressInfo> {
+        let (id, path, base, symbols) = {
+            let state = self.state();
+            let object = state.objects.values().find(|object| {
+                address
+                    .checked_sub(object.memory.base)
+                    .is_some_and(|offset| offset < object.memory.size)
+            })?;
+            (
+                object.id,
+                object.path.clone(),
+                object.memory.base,
+                object.symbols.clone(),
+            )
+        };
+        let mut nearest: Option<(String, u32)> = None;
+        for (name, symbol) in symbols.names() {
+            if !matches!(symbol, Symbol::Data { .. }) {
+                continue;
+            }
+            let definition = Definition { object: id, symbol };
+            if let Ok(Some(at)) = self.definition_address(store, definition) {
+                let nearer = nearest.as_ref().is_none_or(|(_, best)| at > *best);
+                if at <= address && at >= base && nearer {
+                    nearest = Some((name.to_string(), at));
+                }
+            }
+        }
+        Some(AddressInfo {
+            path,
+            base,
+            symbol: nearest,
+        })
+    }
+
+    fn function_at(&self, store: &mut StoreContextMut<'_, T>, index: u32) -> Option<AddressInfo> {
+        let table = self.table()?;
+        let Some(Ref::Func(Some(func))) = table.get(&mut *store, u64::from(index)) else {
+            return None;
+        };
+        let func = func.resolved(&*store);
+        let instance = Instance {
+            store: func.store,
+            group: func.group,
+        };
+        let (path, base, symbols) = {
+            let state = self.state();
+            let object = state.object(*state.instances.get(&instance)?)?;
+            (
+                object.path.clone(),
+                object.memory.base,
+                object.symbols.clone(),
+            )
+        };
+        let mut symbol = None;
+        for (name, defined) in symbols.names() {
+            if matches!(defined, Symbol::Function { .. })
+                && instance
+                    .get_func(&mut *store, name)
+                    .is_some_and(|found| found.resolved(&*store) == func)
+            {
+                symbol = Some((name.to_string(), index));
+                break;
+            }
+        }
+        Some(AddressInfo { path, base, symbol })
+    }
+
+    /// The text of the last error of a guest's call, once.
+    pub fn dlerror(&self) -> Option<String> {
+        self.state().error.take()
+    }
+
+    pub(crate) fn set_error(&self, text: String) {
+        self.state().error = Some(text);
+    }
+}
+
+pub(crate) fn invalid_handle(handle: u32) -> Error {
+    Error::new(ErrorKind::Link(format!(
+        "Invalid library handle {handle:#x}"
+    )))
+}

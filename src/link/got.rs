@@ -1,0 +1,183 @@
+//! The global offset table: cells that hold the addresses of symbols, and the one table index of each function
+//! (rules G1 to G8).
+//!
+//! Each object has its own cells, one for each kind and name. Sharing them between objects that resolve a name alike
+//! would be allowed (G1), but then a cell outlives or dies with the wrong object; a cell is 8 bytes and its code is
+//! folded into constants anyway.
+//!
+//! A function has one table index, wherever its address is taken: in an element segment, through a cell, by `dlsym`
+//! (G2). [`FunctionIndices`] is that map, in both directions O(1) (the other direction is the table itself).
+#![forbid(unsafe_code)]
+
+use super::object::{Definition, ObjectId};
+use crate::runtime::{Func, Global};
+use std::collections::HashMap;
+
+/// What unfilled cells hold, so that using one traps instead of looking like a weak undefined symbol (G6).
+pub(crate) const POISON: i32 = -1;
+
+/// What a cell is the address of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum CellKind {
+    /// Imported from `GOT.mem`.
+    Data,
+    /// Imported from `GOT.func`.
+    Function,
+}
+
+/// What a cell is to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CellTarget {
+    Definition(Definition),
+    /// The table index of a host function.
+    Host(Func),
+    /// 0: weak and undefined.
+    Null,
+    /// A number that the linker knows at commit.
+    Loader(LoaderValue),
+}
+
+/// Addresses that the linker gives to position-independent programs (rule L9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LoaderValue {
+    HeapBase,
+    HeapEnd,
+    StackLow,
+    StackHigh,
+}
+
+impl LoaderValue {
+    pub fn named(name: &str) -> Option<LoaderValue> {
+        match name {
+            "__heap_base" => Some(LoaderValue::HeapBase),
+            "__heap_end" => Some(LoaderValue::HeapEnd),
+            "__stack_low" => Some(LoaderValue::StackLow),
+            "__stack_high" => Some(LoaderValue::StackHigh),
+            _ => None,
+        }
+    }
+}
+
+/// A cell of one object.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// The import's place in the module; several imports of one name share the cell.
+    pub import: u32,
+    pub kind: CellKind,
+    pub target: CellTarget,
+    pub global: Global,
+}
+
+/// Table index of each function whose address was taken.
+#[derive(Default)]
+pub(crate) struct FunctionIndices {
+    indices: HashMap<Func, u32>,
+    /// Slots that the linker added for functions, in order, with the function and who defines it.
+    added: Vec<AddedSlot>,
+}
+
+/// A slot that the linker filled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddedSlot {
+    pub slot: u32,
+    pub func: Func,
+    /// `None`: a host function.
+    pub object: Option<ObjectId>,
+}
+
+impl FunctionIndices {
+    pub fn get(&self, func: Func) -> Option<u32> {
+        self.indices.get(&func).copied()
+    }
+
+    /// A function found in the table, such as one of an element segment; the lowest index counts.
+    pub fn seed(&mut self, func: Func, index: u32) {
+        let lowest = self.indices.entry(func).or_insert(index);
+        *lowest = index.min(*lowest);
+    }
+
+    /// A slot that the linker filled for a function.
+    pub fn add(&mut self, added: AddedSlot) {
+        self.indices.insert(added.func, added.slot);
+        self.added.push(added);
+    }
+
+    /// Forgets a function whose slot holds something else now.
+    pub fn forget(&mut self, func: Func) {
+        self.indices.remove(&func);
+    }
+
+    /// How many slots were added so far: a point to roll back to.
+    pub fn added(&self) -> usize {
+        self.added.len()
+    }
+
+    /// Forgets the added slots that `gone` says, among those added since a point; hands them back.
+    pub fn remove_added(
+        &mut self,
+        since: usize,
+        gone: impl Fn(&AddedSlot) -> bool,
+    ) -> Vec<AddedSlot> {
+        let tail = self.added.split_off(since.min(self.added.len()));
+        let (removed, kept): (Vec<_>, Vec<_>) = tail.into_iter().partition(|slot| gone(slot));
+        self.added.extend(kept);
+        for slot in &removed {
+            if self.indices.get(&slot.func) == Some(&slot.slot) {
+                self.indices.remove(&slot.func);
+            }
+        }
+        removed
+    }
+
+    /// Forgets all functions with an index in the range.
+    pub fn remove_range(&mut self, base: u32, count: u32) {
+        let end = u64::from(base) + u64::from(count);
+        if count > 0 {
+            self.indices
+                .retain(|_, index| *index < base || u64::from(*index) >= end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn func(place: u32) -> Func {
+        Func {
+            store: 0,
+            group: 1,
+            place,
+        }
+    }
+
+    #[test]
+    fn the_lowest_slot_is_a_functions_address() {
+        let mut indices = FunctionIndices::default();
+        indices.seed(func(1), 9);
+        indices.seed(func(1), 4);
+        indices.seed(func(1), 6);
+        assert_eq!(indices.get(func(1)), Some(4));
+    }
+
+    #[test]
+    fn rolling_back_forgets_only_what_was_added_since() {
+        let mut indices = FunctionIndices::default();
+        let slot = |place, object| AddedSlot {
+            slot: place + 10,
+            func: func(place),
+            object,
+        };
+        indices.add(slot(1, None));
+        let point = indices.added();
+        indices.add(slot(2, Some(ObjectId(7))));
+        indices.add(slot(3, None));
+        let removed = indices.remove_added(point, |slot| slot.object == Some(ObjectId(7)));
+        assert_eq!(removed.len(), 1);
+        assert_eq!(indices.get(func(1)), Some(11));
+        assert_eq!(indices.get(func(2)), None);
+        assert_eq!(indices.get(func(3)), Some(13));
+        indices.remove_range(11, 3);
+        assert_eq!(indices.get(func(3)), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Functions that were undefined when their importer was loaded: looked for at their first call, in the scope of that
+//! moment (rules B2, B4, R7, R9).
+#![forbid(unsafe_code)]
+
+use super::bind::signature_mismatch;
+use super::object::ObjectId;
+use super::plan::Undefined;
+use super::process::Process;
+use super::state::View;
+use super::trace::TraceTopics;
+use crate::error::{Error, Result};
+use crate::module::FuncType;
+use crate::runtime::{Func, StoreContextMut};
+use crate::trap::{Trap, TrapCode};
+
+impl<T: 'static> Process<T> {
+    /// The function that `importer` wants now, or a trap that says what is missing and who asked.
+    pub(crate) fn resolve_late(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: ObjectId,
+        import: (&str, &str),
+        ty: &FuncType,
+        why: &Undefined,
+    ) -> Result<Func> {
+        let (from, name) = import;
+        let (found, asker) = {
+            let state = self.state();
+            let view = View::loaded(&state);
+            let found = match why {
+                Undefined::Weak => None,
+                Undefined::Missing | Undefined::Mismatch(_) => {
+                    view.find(self.0.profile.symbol_order, Some(importer), name)
+                }
+            };
+            let provider = found.map(|found| (found, view.name(found.object).to_string()));
+            (provider, view.name(importer).to_string())
+        };
+        let trap = |text: String| {
+            Err(Error::from(
+                Trap::new(TrapCode::UnresolvedFunction).with_detail(text),
+            ))
+        };
+        if matches!(why, Undefined::Weak) {
+            return trap(format!(
+                "call of unresolved weak symbol `{name}`: {ty}, called by `{asker}`"
+            ));
+        }
+        if let Some((found, provider)) = found {
+            match self.definition_func(store, found)? {
+                Some(func) if func.ty(&*store) == *ty => {
+                    self.0.trace.line(
+                        TraceTopics::BINDINGS,
+                        format_args!("binding file {asker} to {provider}: symbol `{name}` (at its first call)"),
+                    );
+                    if let Some(object) = self.state().objects.get_mut(&importer) {
+                        object.captured.insert(found.object);
+                    }
+                    return Ok(func);
+                }
+                Some(func) => {
+                    let defined = func.ty(&*store);
+                    let text = signature_mismatch(name, ty, &provider, &defined);
+                    return trap(format!("{text}, called by `{asker}`"));
+                }
+                None => {
+                    return trap(format!(
+                        "symbol `{name}` is called as a function by `{asker}`, but is {} in `{provider}`",
+                        found.symbol.kind()
+                    ));
+                }
+            }
+        }
+        if let Some(func) = self.host_function(store, from, name, ty) {
+            return Ok(func);
+        }
+        let symbol = if from == "env" {
+            name.to_string()
+        } else {
+            format!("{from}.{name}")
+        };
+        let hint = self
+            .0
+            .host
+            .hint(from, name)
+            .map_or_else(String::new, |hint| format!(" ({hint})"));
+        trap(format!(
+            "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"
+        ))
+    }
+
+    /// A function of the host: the embedder's, else one of the linker's own.
+    pub(crate) fn host_function(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        from: &str,
+        name: &str,
+        ty: &FuncType,
+    ) -> Option<Func> {
+        let given = self
+            .0
+            .host
+            .function(self, StoreContextMut(&mut *store.0), from, name, ty);
+        given.filter(|func| func.ty(&*store) == *ty).or_else(|| {
+            (from == "env" && self.0.profile.dl_functions)
+                .then(|| super::abi::function(self, store, name, ty))
+                .flatten()
+        })
+    }
+}

@@ -1,0 +1,1111 @@
+//! The second half of a load: carries a plan out, or leaves no trace of it (rules I1 to I7, D14).
+//!
+//! The steps, in order: reserve memory and table slots of all new objects, instantiate them (dependencies first; a main
+//! module with fixed addresses before everything, because its allocator gives the libraries their memory), fill all GOT
+//! cells, run the relocation functions of all, set up thread-local data, and only then run constructors.
+//!
+//! Until constructors run, the process is *busy*: a load that guest code begins then (from a start function or a
+//! relocation function) is refused. While constructors run it is not, so they may call `dlopen`.
+//!
+//! When a step fails, `undo.rs` takes everything back.
+#![forbid(unsafe_code)]
+
+use super::bind::{CELL_TYPE, signature_mismatch};
+use super::got::{Cell, CellTarget, LoaderValue, POISON};
+use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
+use super::main_module::{MainShape, Place};
+use super::memory::memory_bytes;
+use super::object::{Definition, MemoryOwner, MemoryPlace, Object, ObjectId, Status, TablePlace};
+use super::plan::{Binding, NewObject, Plan, Problems, Undefined};
+use super::pointer_exports::Pointer;
+use super::process::Process;
+use super::symbols::Symbol;
+use super::trace::TraceTopics;
+use crate::error::{Error, ErrorKind, Result};
+use crate::module::{ExternKind, GlobalType, MemoryType, RefType, TableType, ValType};
+use crate::runtime::{
+    AsContextMut, Extern, Func, Global, Instance, Mark, Memory, Ref, StoreContextMut, Table, Val,
+};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// Passes over cells that are filled from other cells; each pass resolves one more link of such a chain.
+const MAX_ALIAS_PASSES: usize = 8;
+
+/// A load that is being carried out.
+pub(super) struct Load<'p, T: 'static> {
+    pub process: &'p Process<T>,
+    pub new: Vec<NewObject>,
+    pub root: ObjectId,
+    init_order: Vec<ObjectId>,
+    pub added_global: Vec<ObjectId>,
+    /// What the load created in the store beside its objects, as ranges between marks.
+    pub created: Vec<(Mark, Mark)>,
+    /// Slots for functions before the load.
+    pub added_slots: usize,
+    pub stack_pointer_before: Option<Val>,
+    /// Code of the new objects may have run, so guests may hold function pointers of theirs.
+    pub guest_ran: bool,
+}
+
+impl<T: 'static> Process<T> {
+    /// Carries a plan out; gives the object that was asked for.
+    pub(crate) fn commit(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        plan: Plan,
+    ) -> Result<ObjectId> {
+        let (added_slots, stack_pointer) = {
+            let mut state = self.state();
+            if state.busy {
+                return Err(Error::msg(
+                    "libraries cannot be loaded from a start function or a relocation function",
+                ));
+            }
+            state.busy = true;
+            (state.indices.added(), state.stack_pointer)
+        };
+        let stack_pointer_before = stack_pointer.map(|global| global.get(&mut *store));
+        let mut load = Load {
+            process: self,
+            new: plan.new,
+            root: plan.root,
+            init_order: plan.init_order,
+            added_global: plan.added_global,
+            created: Vec::new(),
+            added_slots,
+            stack_pointer_before,
+            guest_ran: false,
+        };
+        match load.run(store) {
+            Ok(()) => Ok(load.root),
+            Err(error) => {
+                load.undo(store);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<T: 'static> Load<'_, T> {
+    fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        self.enter();
+        let main = self.new.iter().position(|object| object.main.is_some());
+        if let Some((place, shape)) =
+            main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))
+        {
+            let before = store.mark();
+            let created = self.create_shared(store, place, &shape);
+            self.created.push((before, store.mark()));
+            created?;
+            let owns_memory = matches!(shape.memory, Place::Exported(_));
+            if !shape.relocatable || owns_memory {
+                self.instantiate(store, place)?;
+            }
+            self.adopt(store, place, &shape)?;
+        }
+        self.reserve(store)?;
+        self.check_minima(store)?;
+        self.check_segments()?;
+        for id in self.init_order.clone() {
+            if let Some(place) = self.place(id) {
+                if self.process.instance_of(id).is_none() {
+                    self.instantiate(store, place)?;
+                }
+            }
+        }
+        self.seed(store, main);
+        self.bind_pending(store)?;
+        self.reserve_tls(store)?;
+        self.fill_cells(store)?;
+        self.relocate(store)?;
+        self.construct(store)
+    }
+
+    fn place(&self, id: ObjectId) -> Option<usize> {
+        let first = self.new.first()?.id.0;
+        usize::try_from(id.0.checked_sub(first)?).ok()
+    }
+
+    fn name(&self, place: usize) -> String {
+        self.new
+            .get(place)
+            .map_or_else(String::new, |object| object.name.clone())
+    }
+
+    /// Enters the new objects into the process, so that their symbols are found.
+    fn enter(&mut self) {
+        let mut state = self.process.state();
+        for new in &self.new {
+            let startup = self.new.first().is_some_and(|first| first.main.is_some());
+            state.objects.insert(
+                new.id,
+                Object {
+                    id: new.id,
+                    name: new.name.clone(),
+                    path: new.path.clone(),
+                    symbols: new.symbols.clone(),
+                    relocatable: new.relocatable,
+                    instance: None,
+                    memory: MemoryPlace::default(),
+                    table: TablePlace::default(),
+                    tls_base: None,
+                    tls_memory: MemoryPlace::default(),
+                    needed: new.needed.clone(),
+                    captured: captured(new),
+                    scope: new.scope.clone(),
+                    cells: Vec::new(),
+                    pending: Vec::new(),
+                    opens: 0,
+                    stays: startup,
+                    created: Vec::new(),
+                    status: Status::Loading,
+                },
+            );
+            state.names.entry(new.name.clone()).or_insert(new.id);
+            state.names.entry(new.path.clone()).or_insert(new.id);
+            state
+                .identities
+                .entry(new.identity.clone())
+                .or_insert(new.id);
+            state.next = state.next.max(new.id.0.saturating_add(1));
+            if new.main.is_some() {
+                state.main = Some(new.id);
+            }
+        }
+        let added = self.added_global.clone();
+        state.global.extend(added);
+    }
+
+    /// Makes the memory, table and stack pointer that the main module does not bring along, and places the objects of a
+    /// position-independent program (rules S3, L3, L7, L9).
+    fn create_shared(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        main: usize,
+        shape: &MainShape,
+    ) -> Result<()> {
+        let profile = self.process.0.profile.clone();
+        let (memory_type, table_type) = self.imported_types(main);
+        let imports_stack_pointer = self.new.iter().any(|object| {
+            object
+                .bindings
+                .iter()
+                .any(|binding| matches!(binding, Binding::StackPointer))
+        });
+
+        let mut stack = None;
+        let mut end = NULL_GUARD;
+        if shape.relocatable && !matches!(shape.memory, Place::Exported(_)) {
+            if imports_stack_pointer {
+                let low = align_up(end, 4);
+                let high = low
+                    .and_then(|low| align_up(low.checked_add(u64::from(profile.stack_bytes))?, 4));
+                let (low, high) = low
+                    .zip(high)
+                    .and_then(|(low, high)| {
+                        Some((u32::try_from(low).ok()?, u32::try_from(high).ok()?))
+                    })
+                    .ok_or_else(|| memory_limit("the C stack", u64::from(profile.stack_bytes)))?;
+                stack = Some((low, high));
+                end = u64::from(high);
+            }
+            for object in &self.new {
+                end = place_at(self.process, object, end)?;
+            }
+        } else if shape.relocatable {
+            // Its data has to lie in the memory that it brings along before anything can grow it.
+            if let Some(object) = self.new.get(main) {
+                let inner = &*object.symbols.module().0;
+                let own = inner.memories.first().map_or(0, |ty| ty.minimum);
+                end = place_at(self.process, object, end)?;
+                if end > own.saturating_mul(PAGE) {
+                    return Err(Error::msg(format!(
+                        "`{}` defines its own memory of {own} pages, which has no room for its {} bytes of data behind address {NULL_GUARD}; link it with `--import-memory`",
+                        object.name, object.info.memory_size
+                    )));
+                }
+            }
+        }
+
+        let heap_base = align_up(end, 4).unwrap_or(end);
+        let libraries_need_memory = self.new.iter().any(|object| {
+            object.symbols.module().0.imported_memories > 0 || object.info.memory_size > 0
+        });
+        if shape.memory == Place::Imported
+            || (shape.memory == Place::Absent && libraries_need_memory)
+        {
+            let mut pages = memory_type.minimum.max(profile.memory_pages);
+            if shape.relocatable {
+                pages = pages.max(heap_base / PAGE + 1);
+            }
+            if let Some(maximum) = memory_type.maximum.filter(|maximum| *maximum < pages) {
+                return Err(Error::new(ErrorKind::Limit {
+                    what: format!(
+                        "memory that `{}` allows itself, in pages of 64 KiB; it has to hold the stack and the data of all libraries",
+                        self.name(main)
+                    ),
+                    needed: pages,
+                    allowed: maximum,
+                }));
+            }
+            let memory = Memory::new(
+                &mut *store,
+                MemoryType {
+                    minimum: pages,
+                    ..memory_type
+                },
+            )?;
+            let bytes = memory_bytes(&*store, memory);
+            let mut state = self.process.state();
+            state.memory = Some(memory);
+            if shape.relocatable {
+                let heap = u32::try_from(heap_base).ok().zip(
+                    u32::try_from(bytes)
+                        .ok()
+                        .or((bytes == 1 << 32).then_some(u32::MAX & !0xffff)),
+                );
+                state.heap = heap;
+            }
+        }
+
+        let libraries_need_table = self.new.iter().any(|object| {
+            object.symbols.module().0.imported_tables > 0
+                || object.info.table_size > 0
+                || !object.cells.is_empty()
+        });
+        if shape.table == Place::Imported || (shape.table == Place::Absent && libraries_need_table)
+        {
+            let mut elements = table_type.minimum.max(profile.table_elements).max(1);
+            if shape.relocatable {
+                let sum = self
+                    .new
+                    .iter()
+                    .try_fold(1u64, |next, object| {
+                        let base = align_up(next, object.info.table_align)?;
+                        range_end(base, u64::from(object.info.table_size))
+                    })
+                    .ok_or_else(|| memory_limit("the table slots of all objects", 0))?;
+                elements = elements.max(sum);
+            }
+            let table = Table::new(
+                &mut *store,
+                TableType {
+                    minimum: elements,
+                    ..table_type
+                },
+                Ref::Func(None),
+            )?;
+            let mut state = self.process.state();
+            state.table = Some(table);
+            if shape.relocatable {
+                state.slots.add(1, elements.saturating_sub(1));
+            }
+        }
+
+        if imports_stack_pointer
+            && !matches!(shape.stack_pointer, Place::Exported(_))
+            && shape.relocatable
+        {
+            let top = stack.map_or(0, |(_, high)| high);
+            let global = Global::new(
+                &mut *store,
+                GlobalType {
+                    value: ValType::I32,
+                    mutable: true,
+                },
+                Val::I32(top.cast_signed()),
+            )?;
+            let mut state = self.process.state();
+            state.stack_pointer = Some(global);
+            state.stack = stack;
+        }
+        Ok(())
+    }
+
+    /// The types of memory and table as the main module imports them.
+    fn imported_types(&self, main: usize) -> (MemoryType, TableType) {
+        let mut memory = MemoryType {
+            minimum: 0,
+            maximum: None,
+        };
+        let mut table = TableType {
+            element: RefType::Func,
+            minimum: 0,
+            maximum: None,
+        };
+        if let Some(object) = self.new.get(main) {
+            for import in &object.symbols.module().0.imports {
+                match import.ty {
+                    ExternKind::Memory(ty) => memory = ty,
+                    ExternKind::Table(ty) => table = ty,
+                    _ => {}
+                }
+            }
+        }
+        (memory, table)
+    }
+
+    /// Takes over what the main module exports (rule S2), and makes room for the libraries' stack where it keeps its
+    /// stack pointer to itself.
+    fn adopt(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        main: usize,
+        shape: &MainShape,
+    ) -> Result<()> {
+        let Some(instance) = self
+            .new
+            .get(main)
+            .and_then(|object| self.process.instance_of(object.id))
+        else {
+            return Ok(());
+        };
+        if let Place::Exported(name) = &shape.memory {
+            let memory = instance.get_memory(&mut *store, name);
+            self.process.state().memory = memory;
+        }
+        if let Place::Exported(name) = &shape.table {
+            let table = instance.get_table(&mut *store, name);
+            self.process.state().table = table;
+        }
+        if let Place::Exported(name) = &shape.stack_pointer {
+            let global = instance.get_global(&mut *store, name);
+            self.process.state().stack_pointer = global;
+        }
+        if !shape.relocatable {
+            // Everything behind the main module's last function is free (all of it lies in its element segments).
+            if let Some(table) = self.process.table() {
+                let size = table.size(&*store);
+                let mut next = size;
+                while next > 1 && is_null(table.get(&mut *store, next - 1)) {
+                    next -= 1;
+                }
+                let next = next.max(1);
+                self.process
+                    .state()
+                    .slots
+                    .add(next, size.saturating_sub(next));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every new object that has none yet its memory, slots and stack.
+    fn reserve(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        for place in 0..self.new.len() {
+            let Some(object) = self.new.get(place) else {
+                continue;
+            };
+            if !object.relocatable {
+                continue;
+            }
+            let (id, name) = (object.id, object.name.clone());
+            let (size, align) = (object.info.memory_size, object.info.memory_align);
+            let (count, table_align) = (object.info.table_size, object.info.table_align);
+            let has_memory = self
+                .process
+                .state()
+                .object(id)
+                .is_some_and(|object| object.memory.size > 0);
+            if !has_memory {
+                let memory = self
+                    .process
+                    .take_memory(store, size, align, &format!("`{name}`"))?;
+                if let Some(object) = self.process.state().objects.get_mut(&id) {
+                    object.memory = memory;
+                }
+            }
+            let has_slots = self
+                .process
+                .state()
+                .object(id)
+                .is_some_and(|object| object.table.count > 0);
+            if count > 0 && !has_slots {
+                let base = self
+                    .process
+                    .take_slots(store, count, table_align)
+                    .map_err(|error| error.context(format!("`{name}`")))?;
+                if let Some(object) = self.process.state().objects.get_mut(&id) {
+                    object.table = TablePlace { base, count };
+                }
+            }
+            if let Some(object) = self.process.state().object(id) {
+                self.process.0.trace.line(
+                    TraceTopics::FILES,
+                    format_args!(
+                        "file={name} memory=[{:#x},+{:#x}] table=[{},+{}]",
+                        object.memory.base,
+                        object.memory.size,
+                        object.table.base,
+                        object.table.count
+                    ),
+                );
+            }
+        }
+        self.reserve_stack(store)
+    }
+
+    /// One stack for all libraries of a main module that keeps its stack pointer to itself (rule L8).
+    fn reserve_stack(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let wanted = self.new.iter().any(|object| {
+            object
+                .bindings
+                .iter()
+                .any(|binding| matches!(binding, Binding::StackPointer))
+        });
+        if !wanted || self.process.stack_pointer().is_some() {
+            return Ok(());
+        }
+        let bytes = self.process.0.profile.stack_bytes & !15;
+        let place = self
+            .process
+            .take_memory(store, bytes, 4, "the libraries' C stack")?;
+        let high = place.base.saturating_add(bytes);
+        let global = Global::new(
+            &mut *store,
+            GlobalType {
+                value: ValType::I32,
+                mutable: true,
+            },
+            Val::I32(high.cast_signed()),
+        );
+        let global = match global {
+            Ok(global) => global,
+            Err(error) => {
+                self.process.give_back_memory(store, place);
+                return Err(error);
+            }
+        };
+        let mut state = self.process.state();
+        state.stack_pointer = Some(global);
+        state.stack = Some((place.base, high));
+        state.stack_memory = place;
+        Ok(())
+    }
+
+    /// Grows memory and table to what the new objects declare as their minimum (rule S5).
+    fn check_minima(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        for object in &self.new {
+            for import in &object.symbols.module().0.imports {
+                match (&import.ty, self.process.memory(), self.process.table()) {
+                    (ExternKind::Memory(ty), Some(memory), _) => {
+                        let missing = ty.minimum.saturating_sub(memory.size(&*store));
+                        if missing > 0 {
+                            memory.grow(&mut *store, missing).map_err(|error| {
+                                error.context(format!(
+                                    "`{}` needs a memory of {} pages",
+                                    object.name, ty.minimum
+                                ))
+                            })?;
+                        }
+                    }
+                    (ExternKind::Table(ty), _, Some(table)) => {
+                        let size = table.size(&*store);
+                        let missing = ty.minimum.saturating_sub(size);
+                        if missing > 0 {
+                            table
+                                .grow(&mut *store, missing, Ref::Func(None))
+                                .map_err(|error| {
+                                    error.context(format!(
+                                        "`{}` needs a table of {} elements",
+                                        object.name, ty.minimum
+                                    ))
+                                })?;
+                            self.process.state().slots.add(size, missing);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the segments of position-independent objects lie in their own places, so that no library can overwrite
+    /// another one while it is instantiated.
+    fn check_segments(&self) -> Result<()> {
+        let mut problems = Problems::default();
+        let state = self.process.state();
+        for new in &self.new {
+            if let Some(object) = state.object(new.id).filter(|object| object.relocatable) {
+                super::segments::check(object, &mut problems);
+            }
+        }
+        problems.result()
+    }
+
+    /// Instantiates one object.
+    fn instantiate(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
+        let Some(object) = self.new.get(place) else {
+            return Ok(());
+        };
+        let (id, name) = (object.id, object.name.clone());
+        let module = object.symbols.module().clone();
+        self.process
+            .0
+            .trace
+            .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
+        let before = store.mark();
+        let imports = self
+            .make_cells(store, place)
+            .and_then(|()| self.imports(store, place));
+        let prepared = store.mark();
+        if let Some(object) = self.process.state().objects.get_mut(&id) {
+            object.created.push((before, prepared));
+        }
+        let imports = imports?;
+        self.guest_ran |= module.0.start.is_some();
+        let instance = Instance::new(&mut *store, &module, &imports);
+        // A start function may have made the host create something of its own; the instance itself came first.
+        let created = match module.0.start {
+            Some(_) => (
+                prepared,
+                Mark(prepared.0.saturating_add(1)).min(store.mark()),
+            ),
+            None => (prepared, store.mark()),
+        };
+        let mut state = self.process.state();
+        if let Some(object) = state.objects.get_mut(&id) {
+            object.created.push(created);
+            object.instance = instance.as_ref().ok().copied();
+        }
+        let instance =
+            instance.map_err(|error| error.context(format!("cannot instantiate `{name}`")))?;
+        state.instances.insert(instance, id);
+        Ok(())
+    }
+
+    fn make_cells(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
+        let Some(object) = self.new.get(place) else {
+            return Ok(());
+        };
+        let id = object.id;
+        let mut cells = Vec::with_capacity(object.cells.len());
+        for planned in &object.cells {
+            // What is known already is filled in now: relocation functions that run as start functions (LLVM 14 and
+            // before) read it (rule G4).
+            let value = self.cell_value(store, planned.target)?.unwrap_or(POISON);
+            cells.push(Cell {
+                import: planned.import,
+                kind: planned.kind,
+                target: planned.target,
+                global: Global::new(&mut *store, CELL_TYPE, Val::I32(value))?,
+            });
+        }
+        if let Some(object) = self.process.state().objects.get_mut(&id) {
+            object.cells = cells;
+        }
+        Ok(())
+    }
+
+    fn cell_value(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        target: CellTarget,
+    ) -> Result<Option<i32>> {
+        Ok(match target {
+            CellTarget::Null => Some(0),
+            CellTarget::Host(func) => {
+                if self.process.table().is_none() {
+                    None
+                } else {
+                    Some(
+                        self.process
+                            .function_address(store, func, None)?
+                            .cast_signed(),
+                    )
+                }
+            }
+            CellTarget::Loader(value) => self.loader_value(value).map(u32::cast_signed),
+            CellTarget::Definition(definition) => self
+                .process
+                .definition_address(store, definition)?
+                .map(u32::cast_signed),
+        })
+    }
+
+    fn loader_value(&self, value: LoaderValue) -> Option<u32> {
+        let state = self.process.state();
+        match value {
+            LoaderValue::HeapBase => state.heap.map(|heap| heap.0),
+            LoaderValue::HeapEnd => state.heap.map(|heap| heap.1),
+            LoaderValue::StackLow => state.stack.map(|stack| stack.0),
+            LoaderValue::StackHigh => state.stack.map(|stack| stack.1),
+        }
+    }
+
+    /// The imports of one object in order. Functions of objects that have no instance yet become deferred functions.
+    fn imports(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<Vec<Extern>> {
+        let Some(object) = self.new.get(place) else {
+            return Ok(Vec::new());
+        };
+        let id = object.id;
+        let module = object.symbols.module().clone();
+        let (memory_base, table_base, cells) = {
+            let state = self.process.state();
+            let object = state.object(id);
+            (
+                object.map_or(0, |object| object.memory.base),
+                object.map_or(0, |object| object.table.base),
+                object.map_or_else(Vec::new, |object| object.cells.clone()),
+            )
+        };
+        let missing = |what: &str| {
+            Error::msg(format!(
+                "`{}` imports {what}, which the process does not have",
+                object.name
+            ))
+        };
+        let mut imports = Vec::with_capacity(module.0.imports.len());
+        let mut pending = Vec::new();
+        for (binding, import) in object.bindings.iter().zip(&module.0.imports) {
+            let item = match binding {
+                Binding::Memory => {
+                    Extern::Memory(self.process.memory().ok_or_else(|| missing("a memory"))?)
+                }
+                Binding::Table => {
+                    Extern::Table(self.process.table().ok_or_else(|| missing("a table"))?)
+                }
+                Binding::StackPointer => Extern::Global(
+                    self.process
+                        .stack_pointer()
+                        .ok_or_else(|| missing("a stack pointer"))?,
+                ),
+                Binding::MemoryBase => Extern::Global(constant(store, memory_base)?),
+                Binding::TableBase => Extern::Global(constant(store, table_base)?),
+                Binding::Loader(value) => {
+                    let value = self
+                        .loader_value(*value)
+                        .ok_or_else(|| missing(&format!("`{}`", import.name)))?;
+                    Extern::Global(constant(store, value)?)
+                }
+                Binding::Cell(cell) => Extern::Global(
+                    cells
+                        .get(*cell)
+                        .map(|cell| cell.global)
+                        .ok_or_else(|| missing("a GOT cell"))?,
+                ),
+                Binding::Host(func) => Extern::Func(*func),
+                Binding::HostGlobal(global) => Extern::Global(*global),
+                Binding::Definition(definition) => {
+                    let ready = self.process.definition_func(store, *definition)?;
+                    let func = match ready {
+                        Some(func) => func,
+                        None => {
+                            let func =
+                                self.defer_definition(store, &module, &import.ty, *definition);
+                            pending.push((func, *definition));
+                            func
+                        }
+                    };
+                    Extern::Func(func)
+                }
+                Binding::Undefined(why) => {
+                    let ty = func_type(&module, &import.ty);
+                    Extern::Func(self.process.defer_undefined(
+                        store,
+                        id,
+                        (&import.module, &import.name),
+                        ty,
+                        why.clone(),
+                    ))
+                }
+            };
+            imports.push(item);
+        }
+        if let Some(object) = self.process.state().objects.get_mut(&id) {
+            object.pending = pending;
+        }
+        Ok(imports)
+    }
+
+    /// A function of an object that has no instance yet (a cycle, or a module's own weak definition: rule R4).
+    fn defer_definition(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        module: &crate::module::Module,
+        kind: &ExternKind,
+        definition: Definition,
+    ) -> Func {
+        let process = self.process.clone();
+        Func::deferred(
+            &mut *store,
+            func_type(module, kind),
+            move |mut store: StoreContextMut<'_, T>| {
+                let found = process.definition_func(&mut store, definition)?;
+                found.ok_or_else(|| {
+                    let name = process.state().name(definition.object).to_string();
+                    Error::msg(format!(
+                        "a function of `{name}` was called before that library was instantiated"
+                    ))
+                })
+            },
+        )
+    }
+
+    /// Learns the table indices of the functions that the new objects put into the table.
+    fn seed(&mut self, store: &mut StoreContextMut<'_, T>, main: Option<usize>) {
+        for place in 0..self.new.len() {
+            let Some(id) = self.new.get(place).map(|object| object.id) else {
+                continue;
+            };
+            let (relocatable, table) = {
+                let state = self.process.state();
+                match state.object(id) {
+                    Some(object) => (object.relocatable, object.table),
+                    None => continue,
+                }
+            };
+            if relocatable {
+                self.process
+                    .seed_indices(store, table.base.into(), table.count.into());
+            } else if main == Some(place) {
+                self.process.seed_indices(store, 1, u64::from(u32::MAX));
+            }
+        }
+    }
+
+    /// Binds the functions that had to wait for their definition.
+    fn bind_pending(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let mut problems = Problems::default();
+        for object in &self.new {
+            let pending = {
+                let mut state = self.process.state();
+                match state.objects.get_mut(&object.id) {
+                    Some(object) => std::mem::take(&mut object.pending),
+                    None => continue,
+                }
+            };
+            let mut later = Vec::new();
+            for (func, definition) in pending {
+                let Some(target) = self.process.definition_func(store, definition)? else {
+                    later.push((func, definition));
+                    continue;
+                };
+                let (wanted, defined) = (func.ty(&*store), target.ty(&*store));
+                let provider = self.process.state().name(definition.object).to_string();
+                if wanted != defined {
+                    let text = signature_mismatch(
+                        &symbol_name(self.process, definition),
+                        &wanted,
+                        &provider,
+                        &defined,
+                    );
+                    problems.add(format!("{text}, wanted by `{}`", object.name));
+                } else if func.bind(&mut *store, target).is_err() {
+                    problems.add(format!(
+                        "function `{}` of `{provider}` is only an import that is exported again and leads back to itself, wanted by `{}`",
+                        symbol_name(self.process, definition), object.name
+                    ));
+                }
+            }
+            // Addresses that cells tell are known after the cells are filled.
+            if let Some(object) = self.process.state().objects.get_mut(&object.id) {
+                object.pending = later;
+            }
+        }
+        problems.result()
+    }
+
+    /// Gives every new object with thread-local data its block (rules T1, T3).
+    fn reserve_tls(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        for object in &self.new {
+            let Some(instance) = self.process.instance_of(object.id) else {
+                continue;
+            };
+            if instance.get_func(&mut *store, "__wasm_init_tls").is_none() {
+                continue;
+            }
+            let mut scalar = |name: &str| {
+                instance
+                    .get_global(&mut *store, name)
+                    .and_then(|global| global.get(&mut *store).i32())
+                    .map_or(0, i32::cast_unsigned)
+            };
+            let size = scalar("__tls_size");
+            let align = scalar("__tls_align").max(1).trailing_zeros();
+            if size == 0 {
+                continue;
+            }
+            let what = format!("thread-local data of `{}`", object.name);
+            let block = self.process.take_memory(store, size, align, &what)?;
+            if let Some(object) = self.process.state().objects.get_mut(&object.id) {
+                object.tls_base = Some(block.base);
+                object.tls_memory = block;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills all GOT cells of the new objects (rules G4, G5).
+    fn fill_cells(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let mut open = Vec::new();
+        {
+            let state = self.process.state();
+            for object in &self.new {
+                if let Some(loaded) = state.object(object.id) {
+                    open.extend(loaded.cells.iter().map(|cell| (object.id, cell.clone())));
+                }
+            }
+        }
+        for _ in 0..MAX_ALIAS_PASSES {
+            let mut later = Vec::new();
+            for (id, cell) in open {
+                match self.cell_value(store, cell.target)? {
+                    Some(value) => cell.global.set(&mut *store, Val::I32(value))?,
+                    None => later.push((id, cell)),
+                }
+            }
+            open = later;
+            if open.is_empty() {
+                break;
+            }
+        }
+        let mut problems = Problems::default();
+        for (id, cell) in &open {
+            let state = self.process.state();
+            let Some(object) = state.object(*id) else {
+                continue;
+            };
+            let name = object.symbols.import_name(cell.import).unwrap_or("?");
+            let value = match cell.target {
+                CellTarget::Loader(_) => "the process has no such address",
+                _ => "its definition does not lead to an address",
+            };
+            problems.add(format!(
+                "symbol `{name}`: {value}, wanted by `{}`",
+                object.name
+            ));
+        }
+        problems.result()?;
+        // Functions whose addresses are told by cells are known now.
+        self.bind_pending(store)?;
+        let mut problems = Problems::default();
+        let mut state = self.process.state();
+        for object in &self.new {
+            let Some(loaded) = state.objects.get_mut(&object.id) else {
+                continue;
+            };
+            for (_, definition) in std::mem::take(&mut loaded.pending) {
+                let name = match definition.symbol {
+                    Symbol::Function { export, .. } => {
+                        object.symbols.export_name(export).to_string()
+                    }
+                    _ => "an address".to_string(),
+                };
+                problems.add(format!(
+                    "function `{name}` is not in the table at its address, wanted by `{}`",
+                    object.name
+                ));
+            }
+        }
+        drop(state);
+        problems.result()
+    }
+
+    /// Runs the relocation functions of all new objects, then their thread-local set-up (rules I1, I2).
+    fn relocate(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        for step in ["__wasm_apply_data_relocs", "__wasm_init_tls"] {
+            for id in self.init_order.clone() {
+                let Some(instance) = self.process.instance_of(id) else {
+                    continue;
+                };
+                let (name, tls_base) = {
+                    let state = self.process.state();
+                    (
+                        state.name(id).to_string(),
+                        state.object(id).and_then(|object| object.tls_base),
+                    )
+                };
+                let params = match (step, tls_base) {
+                    ("__wasm_init_tls", Some(base)) => vec![base],
+                    ("__wasm_init_tls", None) => continue,
+                    _ => Vec::new(),
+                };
+                if let Some(func) = instance.get_func(&mut *store, step) {
+                    self.process
+                        .0
+                        .trace
+                        .line(TraceTopics::RELOC, format_args!("relocate {name}: {step}"));
+                    self.guest_ran = true;
+                    self.process
+                        .call_i32(store, func, &params)
+                        .map_err(|error| error.context(format!("relocating `{name}` ({step})")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the constructors (rules I3 to I6).
+    fn construct(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        {
+            let mut state = self.process.state();
+            state.busy = false;
+            for object in &self.new {
+                if let Some(object) = state.objects.get_mut(&object.id) {
+                    object.status = Status::Initialising;
+                }
+            }
+        }
+        let mut order = self.init_order.clone();
+        // A main module with a C library of its own comes first, if its constructors are not `_start`'s business: the
+        // libraries' constructors may use that library (rule I5).
+        let main = self.new.iter().find(|object| {
+            object
+                .main
+                .as_ref()
+                .is_some_and(|shape| !shape.start_runs_constructors)
+        });
+        if let Some(main) = main.filter(|main| main.symbols.lookup("malloc").is_some()) {
+            let id = main.id;
+            order.retain(|other| *other != id);
+            order.insert(0, id);
+        }
+        for id in order {
+            self.construct_one(store, id)?;
+        }
+        Ok(())
+    }
+
+    fn construct_one(&mut self, store: &mut StoreContextMut<'_, T>, id: ObjectId) -> Result<()> {
+        let skip = self
+            .place(id)
+            .and_then(|place| self.new.get(place)?.main.as_ref())
+            .is_some_and(|shape| shape.start_runs_constructors);
+        if let Some(instance) = self.process.instance_of(id).filter(|_| !skip) {
+            let constructor = ["_initialize", "__wasm_call_ctors"]
+                .into_iter()
+                .find_map(|name| Some((name, instance.get_func(&mut *store, name)?)));
+            if let Some((step, func)) = constructor {
+                let name = self.process.state().name(id).to_string();
+                self.process
+                    .0
+                    .trace
+                    .line(TraceTopics::INIT, format_args!("calling init: {name}"));
+                self.guest_ran = true;
+                func.call(store.as_context_mut(), &[], &mut [])
+                    .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
+            }
+        }
+        if let Some(object) = self.process.state().objects.get_mut(&id) {
+            object.status = Status::Ready;
+        }
+        Ok(())
+    }
+}
+
+/// Places the data of one object at or behind `end` (the layout of a program at its start); gives the new end.
+fn place_at<T: 'static>(process: &Process<T>, object: &NewObject, end: u64) -> Result<u64> {
+    let size = object.info.memory_size;
+    if size == 0 || !object.relocatable {
+        return Ok(end);
+    }
+    let what = format!("`{}`", object.name);
+    let too_much = || memory_limit(&what, u64::from(size));
+    let base = align_up(end, object.info.memory_align).ok_or_else(too_much)?;
+    let end = range_end(base, u64::from(size)).ok_or_else(too_much)?;
+    let base = u32::try_from(base).map_err(|_| too_much())?;
+    if let Some(object) = process.state().objects.get_mut(&object.id) {
+        object.memory = MemoryPlace {
+            base,
+            size,
+            owner: MemoryOwner::Nobody,
+        };
+    }
+    Ok(end)
+}
+
+/// The objects that the bindings and cells of a new object lead to.
+fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
+    let bindings = new.bindings.iter().filter_map(|binding| match binding {
+        Binding::Definition(definition) => Some(definition.object),
+        _ => None,
+    });
+    let cells = new.cells.iter().filter_map(|cell| match cell.target {
+        CellTarget::Definition(definition) => Some(definition.object),
+        _ => None,
+    });
+    bindings
+        .chain(cells)
+        .filter(|object| *object != new.id)
+        .collect()
+}
+
+fn symbol_name<T: 'static>(process: &Process<T>, definition: Definition) -> String {
+    let state = process.state();
+    let Some(object) = state.object(definition.object) else {
+        return String::new();
+    };
+    match definition.symbol {
+        Symbol::Function { export, .. } | Symbol::Data { export, .. } => {
+            object.symbols.export_name(export).to_string()
+        }
+        Symbol::Pointer(Pointer::Got { import, .. }) => object
+            .symbols
+            .import_name(import)
+            .unwrap_or_default()
+            .to_string(),
+        Symbol::Pointer(_) => "an address".to_string(),
+    }
+}
+
+fn func_type(module: &crate::module::Module, kind: &ExternKind) -> crate::module::FuncType {
+    match kind {
+        ExternKind::Func(ty) => usize::try_from(*ty)
+            .ok()
+            .and_then(|ty| module.0.types.get(ty))
+            .cloned(),
+        _ => None,
+    }
+    .unwrap_or_else(|| crate::module::FuncType::new([], []))
+}
+
+fn constant<T: 'static>(store: &mut StoreContextMut<'_, T>, value: u32) -> Result<Global> {
+    Global::new(
+        &mut *store,
+        GlobalType {
+            value: ValType::I32,
+            mutable: false,
+        },
+        Val::I32(value.cast_signed()),
+    )
+}
+
+fn is_null(reference: Option<Ref>) -> bool {
+    matches!(reference, None | Some(Ref::Func(None)))
+}
+
+fn memory_limit(what: &str, needed: u64) -> Error {
+    Error::new(ErrorKind::Limit {
+        what: format!("32-bit addresses for {what}"),
+        needed,
+        allowed: u64::from(u32::MAX),
+    })
+}
+
+/// Objects of a load, for look-ups by number.
+pub(super) fn ids(new: &[NewObject]) -> HashSet<ObjectId> {
+    new.iter().map(|object| object.id).collect()
+}
+
+impl<T: 'static> Process<T> {
+    /// A function that nobody defines, or with another type: looked for again at its first call (rule B4), and a trap if
+    /// there is still none.
+    fn defer_undefined(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: ObjectId,
+        import: (&str, &str),
+        ty: crate::module::FuncType,
+        why: Undefined,
+    ) -> Func {
+        let process = self.clone();
+        let (from, name): (Arc<str>, Arc<str>) = (import.0.into(), import.1.into());
+        let wanted = ty.clone();
+        Func::deferred(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
+            process.resolve_late(&mut store, importer, (&from, &name), &wanted, &why)
+        })
+    }
+}

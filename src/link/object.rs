@@ -1,0 +1,91 @@
+//! One loaded object: the main module or a library, and everything the process holds on its behalf.
+#![forbid(unsafe_code)]
+
+use super::got::Cell;
+use super::symbols::{Symbol, SymbolTable};
+use crate::runtime::{Func, Instance, Mark};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Names an object for as long as the process lives; never used again for another one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct ObjectId(pub u32);
+
+/// A definition of a symbol by an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Definition {
+    pub object: ObjectId,
+    pub symbol: Symbol,
+}
+
+/// Where an object stands in its load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Status {
+    /// Being instantiated and relocated: nobody may use it yet.
+    Loading,
+    /// Relocated; its constructors have not run or are running.
+    Initialising,
+    /// Its constructors have run.
+    Ready,
+}
+
+/// Memory of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct MemoryPlace {
+    pub base: u32,
+    pub size: u32,
+    pub owner: MemoryOwner,
+}
+
+/// Who has to be told when an object's memory is free again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum MemoryOwner {
+    /// There is none, or it lives as long as the process.
+    #[default]
+    Nobody,
+    /// The linker.
+    Loader,
+    /// The guest's allocator, which gave this pointer.
+    Guest { pointer: u32 },
+}
+
+/// Consecutive table slots of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct TablePlace {
+    pub base: u32,
+    pub count: u32,
+}
+
+pub(crate) struct Object {
+    pub id: ObjectId,
+    /// As it was asked for.
+    pub name: String,
+    /// Where it was found; its directory is `$ORIGIN`.
+    pub path: String,
+    pub symbols: Arc<SymbolTable>,
+    /// Its addresses are relative to its bases.
+    pub relocatable: bool,
+    pub instance: Option<Instance>,
+    pub memory: MemoryPlace,
+    pub table: TablePlace,
+    /// Address of its block of thread-local data.
+    pub tls_base: Option<u32>,
+    /// Where that block came from.
+    pub tls_memory: MemoryPlace,
+    /// What it needs, in order.
+    pub needed: Arc<[ObjectId]>,
+    /// Objects that its imports and GOT cells are bound to (rule U1).
+    pub captured: BTreeSet<ObjectId>,
+    /// The object whose opening brought it in, with everything that needs, breadth-first: its local scope.
+    pub scope: Arc<[ObjectId]>,
+    pub cells: Vec<Cell>,
+    /// Imports that became deferred functions, with the definition they wait for.
+    pub pending: Vec<(Func, Definition)>,
+    /// Open handles.
+    pub opens: u32,
+    /// Loaded at startup, or opened with `RTLD_NODELETE`: never unloaded.
+    pub stays: bool,
+    pub status: Status,
+    /// What was created in the store for it alone: its instance, cells, constants and deferred functions.
+    pub created: Vec<(Mark, Mark)>,
+}

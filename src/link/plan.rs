@@ -1,0 +1,557 @@
+//! The first half of a load: everything that can go wrong without an effect on the process.
+//!
+//! A plan finds and parses all files, orders the graph, checks limits, and binds every import of every new object to a
+//! definition. It collects all problems and reports them at once. A process whose plan failed is untouched.
+#![forbid(unsafe_code)]
+
+use super::main_module::{MainShape, Place, is_relocatable};
+use super::object::{Definition, ObjectId};
+use super::process::Process;
+use super::search::{FoundFile, file_name, search_goes_on};
+use super::state::View;
+use super::symbols::SymbolTable;
+use super::trace::TraceTopics;
+use super::{got::CellKind, got::CellTarget, got::LoaderValue, graph};
+use crate::error::{Error, ErrorKind, Result};
+use crate::module::{DylinkInfo, Module};
+use crate::runtime::{Func, Global, StoreContextMut};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Problems that are listed; the rest is counted.
+const MAX_LISTED: usize = 1000;
+
+/// Objects named in the chain from a missing library to the main module.
+const MAX_CHAIN: usize = 8;
+
+/// What an import gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Binding {
+    Memory,
+    Table,
+    StackPointer,
+    MemoryBase,
+    TableBase,
+    /// An address that the linker gives, as an immutable global.
+    Loader(LoaderValue),
+    /// A cell of the object: place in its cells.
+    Cell(usize),
+    Definition(Definition),
+    Host(Func),
+    HostGlobal(Global),
+    /// A function that nobody defines, or defines with another type: found at the first call, or a trap.
+    Undefined(Undefined),
+}
+
+/// Why a function is not bound.
+#[derive(Clone, Debug)]
+pub(crate) enum Undefined {
+    /// A weak reference: a call is a trap (rule R7).
+    Weak,
+    /// Nobody defines it yet (rule B4).
+    Missing,
+    /// There is a definition that does not fit: what is wrong.
+    Mismatch(String),
+}
+
+/// A cell to make.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedCell {
+    pub import: u32,
+    pub kind: CellKind,
+    pub target: CellTarget,
+}
+
+/// An object to load.
+pub(crate) struct NewObject {
+    pub id: ObjectId,
+    pub name: String,
+    pub path: String,
+    pub identity: String,
+    pub symbols: Arc<SymbolTable>,
+    pub info: DylinkInfo,
+    pub relocatable: bool,
+    /// What kind of main module it is; `None` for libraries.
+    pub main: Option<MainShape>,
+    pub needed: Arc<[ObjectId]>,
+    pub scope: Arc<[ObjectId]>,
+    pub bindings: Vec<Binding>,
+    pub cells: Vec<PlannedCell>,
+    /// The object of the plan that first asked for it.
+    pub brought_by: Option<ObjectId>,
+}
+
+/// A load that can be committed.
+pub(crate) struct Plan {
+    /// In load order, breadth-first.
+    pub new: Vec<NewObject>,
+    /// The object that was asked for.
+    pub root: ObjectId,
+    /// The new objects, each after those it needs.
+    pub init_order: Vec<ObjectId>,
+    /// Objects, new and old, that become global.
+    pub added_global: Vec<ObjectId>,
+}
+
+/// How to load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoadOptions {
+    pub global: bool,
+    /// Undefined functions are errors.
+    pub bind_now: bool,
+}
+
+/// All problems of a plan.
+#[derive(Default)]
+pub(crate) struct Problems {
+    lines: Vec<String>,
+    more: usize,
+    seen: HashSet<String>,
+}
+
+impl Problems {
+    pub fn add(&mut self, line: String) {
+        if self.lines.len() >= MAX_LISTED {
+            self.more += 1;
+        } else if self.seen.insert(line.clone()) {
+            self.lines.push(line);
+        }
+    }
+
+    pub fn result(self) -> Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let mut text = self.lines.join("\n");
+        if self.more > 0 {
+            let _ = write!(text, "\nand {} more problems", self.more);
+        }
+        Err(Error::new(ErrorKind::Link(text)))
+    }
+}
+
+/// A plan that grows.
+pub(crate) struct Planner<'p, T: 'static> {
+    pub process: &'p Process<T>,
+    first: u32,
+    pub new: Vec<NewObject>,
+    names: HashMap<String, ObjectId>,
+    identities: HashMap<String, ObjectId>,
+    pub problems: Problems,
+}
+
+impl<T: 'static> Process<T> {
+    /// Plans the start of the process.
+    pub(crate) fn plan_main(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        module: &Module,
+        path: &str,
+    ) -> Result<Plan> {
+        let mut planner = self.planner();
+        let shape = MainShape::of(module);
+        let root = planner.add(module.clone(), path, path, path, Some(shape), None);
+        planner.finish(
+            store,
+            root,
+            LoadOptions {
+                global: true,
+                bind_now: self.0.profile.bind_now,
+            },
+        )
+    }
+
+    /// Plans the loading of a library that was found.
+    pub(crate) fn plan_library(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        name: &str,
+        file: &FoundFile,
+        options: LoadOptions,
+    ) -> Result<Plan> {
+        let mut planner = self.planner();
+        let module = planner.open(store, file)?;
+        let root = planner.add(module, name, &file.path, &file.identity, None, None);
+        planner.finish(store, root, options)
+    }
+
+    fn planner(&self) -> Planner<'_, T> {
+        Planner {
+            process: self,
+            first: self.state().next,
+            new: Vec::new(),
+            names: HashMap::new(),
+            identities: HashMap::new(),
+            problems: Problems::default(),
+        }
+    }
+
+    /// The file of a library that `requester` asks for by name (rule N1), or where it was looked for.
+    pub(crate) fn find_file(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        name: &str,
+        requester: Option<(&str, &[String])>,
+    ) -> Result<Result<FoundFile, Vec<String>>> {
+        let trace = &self.0.trace;
+        trace.line(TraceTopics::LIBS, format_args!("find library={name}"));
+        let candidates = self.0.search.candidates(name, requester);
+        for path in &candidates {
+            trace.line(TraceTopics::LIBS, format_args!("  trying file={path}"));
+            match self.0.files.find(store.data_mut(), path) {
+                Ok(Some(found)) => return Ok(Ok(found)),
+                Ok(None) => {}
+                Err(error) if search_goes_on(&error) => {}
+                Err(source) => {
+                    return Err(Error::new(ErrorKind::Io {
+                        path: path.clone(),
+                        source,
+                    }));
+                }
+            }
+        }
+        Ok(Err(candidates))
+    }
+}
+
+impl<T: 'static> Planner<'_, T> {
+    /// Reads and parses a library.
+    fn open(&self, store: &mut StoreContextMut<'_, T>, file: &FoundFile) -> Result<Module> {
+        let engine = store.engine().clone();
+        let limit = engine.config().limits.module_bytes;
+        let bytes = self
+            .process
+            .0
+            .files
+            .read(store.data_mut(), file, limit)
+            .map_err(|source| {
+                Error::new(ErrorKind::Io {
+                    path: file.path.clone(),
+                    source,
+                })
+            })?;
+        let module = Module::with_name(&engine, bytes, file_name(&file.path))?;
+        let inner = &*module.0;
+        if module.dylink().is_none() {
+            return Err(Error::msg(
+                "not a dynamic library: its first section is neither `dylink.0` nor `dylink` (link it with `wasm-ld -shared`)",
+            ));
+        }
+        if inner.memories.len() > inner.imported_memories {
+            return Err(Error::msg(
+                "it defines a memory of its own, so it is a main module and not a library",
+            ));
+        }
+        Ok(module)
+    }
+
+    /// Adds an object to the plan.
+    fn add(
+        &mut self,
+        module: Module,
+        name: &str,
+        path: &str,
+        identity: &str,
+        main: Option<MainShape>,
+        brought_by: Option<ObjectId>,
+    ) -> ObjectId {
+        let count = u32::try_from(self.new.len()).unwrap_or(u32::MAX);
+        let id = ObjectId(self.first.saturating_add(count));
+        let wrapped = main.as_ref().is_some_and(|shape| shape.wrapped_exports);
+        let (symbols, unreadable) = SymbolTable::new(&module, wrapped);
+        let trace = &self.process.0.trace;
+        for name in unreadable {
+            trace.line(
+                TraceTopics::SYMBOLS,
+                format_args!("{path}: the body of `{name}` does not tell an address; ignored"),
+            );
+        }
+        if wrapped {
+            trace.line(
+                TraceTopics::SYMBOLS,
+                format_args!("{path}: exported functions run constructors and destructors around each call; not used as symbols"),
+            );
+        }
+        self.new.push(NewObject {
+            id,
+            name: name.to_string(),
+            path: path.to_string(),
+            identity: identity.to_string(),
+            info: module.dylink().cloned().unwrap_or_default(),
+            relocatable: main
+                .as_ref()
+                .map_or_else(|| is_relocatable(&module), |shape| shape.relocatable),
+            symbols: Arc::new(symbols),
+            main,
+            needed: Arc::new([]),
+            scope: Arc::new([]),
+            bindings: Vec::new(),
+            cells: Vec::new(),
+            brought_by,
+        });
+        self.names.insert(name.to_string(), id);
+        self.names.insert(path.to_string(), id);
+        self.identities.insert(identity.to_string(), id);
+        id
+    }
+
+    fn place(&self, id: ObjectId) -> Option<usize> {
+        usize::try_from(id.0.checked_sub(self.first)?).ok()
+    }
+
+    /// Loads what is needed, orders, binds, and reports all problems.
+    fn finish(
+        mut self,
+        store: &mut StoreContextMut<'_, T>,
+        root: ObjectId,
+        options: LoadOptions,
+    ) -> Result<Plan> {
+        let mut next = 0;
+        while next < self.new.len() {
+            self.load_needed(store, next)?;
+            next += 1;
+        }
+        // Undefined symbols of an incomplete graph would only repeat what is missing.
+        std::mem::take(&mut self.problems).result()?;
+
+        let (scope, init_order, added_global) = self.order(root, options);
+        for object in &mut self.new {
+            object.scope = scope.clone();
+        }
+        self.trace_scope(root, &scope);
+        self.check_places();
+        for place in 0..self.new.len() {
+            self.bind(store, place, &added_global, options)?;
+        }
+        self.problems.result()?;
+        Ok(Plan {
+            new: self.new,
+            root,
+            init_order,
+            added_global,
+        })
+    }
+
+    /// Finds what one object of the plan needs, and adds what is not loaded.
+    fn load_needed(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
+        let profile = &self.process.0.profile;
+        let Some(object) = self.new.get(place) else {
+            return Ok(());
+        };
+        let id = object.id;
+        let path = object.path.clone();
+        let mut wanted = object.info.needed.clone();
+        let runtime_path = object.info.runtime_path.clone();
+        if object.main.is_some() {
+            wanted.splice(0..0, self.process.0.preload.iter().cloned());
+        }
+        if wanted.len() > profile.max_needed {
+            return Err(limit(
+                format!("libraries needed by `{path}`"),
+                wanted.len(),
+                profile.max_needed,
+            ));
+        }
+        let mut needed = Vec::new();
+        let mut seen = HashSet::new();
+        for name in &wanted {
+            let Some(found) = self.one_needed(store, id, &path, &runtime_path, name)? else {
+                continue;
+            };
+            if seen.insert(found) {
+                needed.push(found);
+            }
+        }
+        if let Some(object) = self.new.get_mut(place) {
+            object.needed = needed.into();
+        }
+        Ok(())
+    }
+
+    fn one_needed(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        id: ObjectId,
+        path: &str,
+        runtime_path: &[String],
+        name: &str,
+    ) -> Result<Option<ObjectId>> {
+        if let Some(known) = self.known(name, None) {
+            return Ok(Some(known));
+        }
+        let requester = Some((path, runtime_path));
+        let file = match self.process.find_file(store, name, requester)? {
+            Ok(file) => file,
+            Err(tried) => {
+                let chain = self.chain(id);
+                let tried = if tried.is_empty() {
+                    "nowhere: there is no library path".to_string()
+                } else {
+                    tried.join(", ")
+                };
+                self.problems.add(format!(
+                    "shared library dependency not found in library path: `{name}`, needed by {chain} (looked for in: {tried})"
+                ));
+                return Ok(None);
+            }
+        };
+        if let Some(known) = self.known(&file.path, Some(&file.identity)) {
+            self.names.insert(name.to_string(), known);
+            return Ok(Some(known));
+        }
+        let loaded = {
+            let state = self.process.state();
+            state.objects.len().saturating_add(state.spent)
+        };
+        let most = self.process.0.profile.max_libraries;
+        let count = loaded.saturating_add(self.new.len()).saturating_add(1);
+        if count > most {
+            return Err(limit("libraries in one process".into(), count, most));
+        }
+        match self.open(store, &file) {
+            Ok(module) => Ok(Some(self.add(
+                module,
+                name,
+                &file.path,
+                &file.identity,
+                None,
+                Some(id),
+            ))),
+            Err(error) => {
+                let chain = self.chain(id);
+                self.problems
+                    .add(format!("`{}`, needed by {chain}: {error}", file.path));
+                Ok(None)
+            }
+        }
+    }
+
+    /// An object of the process or the plan with this name or of this file (rule N4).
+    fn known(&self, name: &str, identity: Option<&str>) -> Option<ObjectId> {
+        let loaded = self.process.state().loaded(name, identity);
+        loaded
+            .or_else(|| self.names.get(name).copied())
+            .or_else(|| self.identities.get(identity?).copied())
+    }
+
+    /// Who needs an object, up to what was asked for (rule N7).
+    fn chain(&self, id: ObjectId) -> String {
+        let mut text = String::new();
+        let mut next = Some(id);
+        for depth in 0.. {
+            let Some(object) = next
+                .and_then(|id| self.place(id))
+                .and_then(|place| self.new.get(place))
+            else {
+                break;
+            };
+            if depth > 0 {
+                text.push_str(", needed by ");
+            }
+            if depth == MAX_CHAIN {
+                text.push_str("...");
+                break;
+            }
+            let _ = write!(text, "`{}`", object.name);
+            next = object.brought_by;
+        }
+        text
+    }
+
+    /// The local scope of the root, the order of constructors, and what becomes global.
+    fn order(
+        &self,
+        root: ObjectId,
+        options: LoadOptions,
+    ) -> (Arc<[ObjectId]>, Vec<ObjectId>, Vec<ObjectId>) {
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        let needed = |id| view.needed(id);
+        let scope = graph::breadth_first([root], needed);
+        let init_order = graph::dependencies_first([root], needed)
+            .into_iter()
+            .filter(|id| id.0 >= self.first)
+            .collect();
+        let added_global = if options.global || self.process.0.profile.all_global {
+            let present: HashSet<ObjectId> = state.global.iter().copied().collect();
+            scope
+                .iter()
+                .copied()
+                .filter(|id| !present.contains(id))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        (scope.into(), init_order, added_global)
+    }
+
+    fn trace_scope(&self, root: ObjectId, scope: &[ObjectId]) {
+        let trace = &self.process.0.trace;
+        if !trace.wants(TraceTopics::SCOPES) {
+            return;
+        }
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        let names: Vec<&str> = scope.iter().map(|id| view.name(*id)).collect();
+        trace.line(
+            TraceTopics::SCOPES,
+            format_args!("object={} scope: {}", view.name(root), names.join(" ")),
+        );
+    }
+
+    /// Whether libraries can share the memory and table of the main module (rules S2, L6).
+    fn check_places(&mut self) {
+        let needs = |object: &NewObject, table: bool| {
+            let inner = &*object.symbols.module().0;
+            if table {
+                inner.imported_tables > 0 || object.info.table_size > 0
+            } else {
+                inner.imported_memories > 0 || object.info.memory_size > 0
+            }
+        };
+        let state = self.process.state();
+        let main = self
+            .new
+            .iter()
+            .find_map(|object| Some((object.name.clone(), object.main.clone()?)));
+        let (name, shape) = match main {
+            Some(main) => main,
+            None => match state.main.and_then(|main| state.object(main)) {
+                Some(main) => (main.name.clone(), MainShape::of(main.symbols.module())),
+                None => return,
+            },
+        };
+        drop(state);
+        let mut missing = Vec::new();
+        let libraries = || self.new.iter().filter(|object| object.main.is_none());
+        if shape.memory == Place::Private && libraries().any(|object| needs(object, false)) {
+            missing.push("its memory (link it with `--export-memory`, or with `--import-memory`)");
+        }
+        if shape.table == Place::Private && libraries().any(|object| needs(object, true)) {
+            missing.push("its table of functions (link it with `--export-table --growable-table`)");
+        }
+        for what in missing {
+            self.problems.add(format!(
+                "`{name}` does not share {what}, which libraries need"
+            ));
+        }
+    }
+}
+
+pub(crate) fn limit(what: String, needed: usize, allowed: usize) -> Error {
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    Error::new(ErrorKind::Limit {
+        what,
+        needed: number(needed),
+        allowed: number(allowed),
+    })
+}

@@ -1,0 +1,140 @@
+//! Whether an object's active segments stay in its own places. `wasm-ld` writes nothing else for position-independent
+//! objects; a file that does would overwrite other libraries while it is instantiated, where no transaction can take
+//! it back.
+#![forbid(unsafe_code)]
+
+use super::object::Object;
+use super::plan::Problems;
+use crate::module::{ConstExpr, ConstOp, ExternKind, ModuleInner, SegmentMode};
+
+/// Adds a problem for every active segment that leaves the object's memory or slots.
+pub(crate) fn check(object: &Object, problems: &mut Problems) {
+    let inner = &*object.symbols.module().0;
+    let global = |index: u32| global_value(inner, object, index);
+    for (number, segment) in inner.data.iter().enumerate() {
+        if let SegmentMode::Active { index: 0, offset } = &segment.mode {
+            let start = evaluate(offset, &global);
+            let inside = start.is_some_and(|start| {
+                within(
+                    start,
+                    segment.range.len(),
+                    object.memory.base,
+                    object.memory.size,
+                )
+            });
+            if !inside {
+                problems.add(format!(
+                    "`{}`: data segment {number} lies outside of the {} bytes of memory that the library reserves",
+                    object.name, object.memory.size
+                ));
+            }
+        }
+    }
+    for (number, segment) in inner.elements.iter().enumerate() {
+        if let SegmentMode::Active { index: 0, offset } = &segment.mode {
+            let start = evaluate(offset, &global);
+            let inside = start.is_some_and(|start| {
+                within(
+                    start,
+                    segment.items.len(),
+                    object.table.base,
+                    object.table.count,
+                )
+            });
+            if !inside {
+                problems.add(format!(
+                    "`{}`: element segment {number} lies outside of the {} table slots that the library reserves",
+                    object.name, object.table.count
+                ));
+            }
+        }
+    }
+}
+
+fn within(start: u32, length: usize, base: u32, size: u32) -> bool {
+    let Ok(length) = u64::try_from(length) else {
+        return false;
+    };
+    if length == 0 {
+        return true;
+    }
+    let (start, base, size) = (u64::from(start), u64::from(base), u64::from(size));
+    start >= base && start + length <= base + size
+}
+
+/// The value of an imported immutable global that the linker gives.
+fn global_value(module: &ModuleInner, object: &Object, index: u32) -> Option<u32> {
+    let index = usize::try_from(index).ok()?;
+    if let Some(ConstExpr::Value(value)) = module.globals.get(index)?.init {
+        return u32::try_from(value & 0xffff_ffff).ok();
+    }
+    let import = module
+        .imports
+        .iter()
+        .filter(|import| matches!(import.ty, ExternKind::Global(_)))
+        .nth(index)?;
+    match (&*import.module, &*import.name) {
+        ("env", "__memory_base" | "__memory_base32") => Some(object.memory.base),
+        ("env", "__table_base" | "__table_base32") => Some(object.table.base),
+        _ => None,
+    }
+}
+
+/// The value of an offset expression, as a number of 32 bits.
+fn evaluate(expression: &ConstExpr, global: &impl Fn(u32) -> Option<u32>) -> Option<u32> {
+    let low = |value: u64| u32::try_from(value & 0xffff_ffff).ok();
+    let operators = match expression {
+        ConstExpr::Value(value) => return low(*value),
+        ConstExpr::GlobalGet(index) => return global(*index),
+        ConstExpr::RefFunc(_) => return None,
+        ConstExpr::Ops(operators) => operators,
+    };
+    let mut stack: Vec<u32> = Vec::new();
+    for operator in operators {
+        let value = match operator {
+            ConstOp::Value(value) => low(*value)?,
+            ConstOp::GlobalGet(index) => global(*index)?,
+            ConstOp::I32Add | ConstOp::I32Sub | ConstOp::I32Mul => {
+                let right = stack.pop()?;
+                let left = stack.pop()?;
+                match operator {
+                    ConstOp::I32Add => left.wrapping_add(right),
+                    ConstOp::I32Sub => left.wrapping_sub(right),
+                    _ => left.wrapping_mul(right),
+                }
+            }
+            _ => return None,
+        };
+        stack.push(value);
+    }
+    stack.pop()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_evaluated_with_the_objects_bases() {
+        let global = |index| (index == 3).then_some(1000);
+        let ops = [
+            ConstOp::GlobalGet(3),
+            ConstOp::Value(0xffff_ffff_0000_0010),
+            ConstOp::I32Add,
+        ];
+        assert_eq!(evaluate(&ConstExpr::Ops(ops.into()), &global), Some(1016));
+        assert_eq!(evaluate(&ConstExpr::GlobalGet(3), &global), Some(1000));
+        assert_eq!(evaluate(&ConstExpr::GlobalGet(2), &global), None);
+        let broken = [ConstOp::I32Add];
+        assert_eq!(evaluate(&ConstExpr::Ops(broken.into()), &global), None);
+    }
+
+    #[test]
+    fn a_segment_must_lie_within_the_reservation() {
+        assert!(within(100, 10, 100, 10));
+        assert!(!within(100, 11, 100, 10));
+        assert!(!within(99, 1, 100, 10));
+        assert!(!within(u32::MAX, usize::MAX, 0, u32::MAX));
+        assert!(within(7, 0, 100, 10));
+    }
+}

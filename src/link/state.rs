@@ -1,0 +1,240 @@
+//! Everything a process knows about its objects. Plain data: no guest code runs and nothing of the store is touched
+//! while it is borrowed, so that `dlopen` may be called from a constructor that `dlopen` called.
+#![forbid(unsafe_code)]
+
+use super::got::{CellKind, FunctionIndices};
+use super::layout::{LoaderMemory, TableSlots};
+use super::object::{Definition, MemoryPlace, Object, ObjectId};
+use super::plan::NewObject;
+use super::profile::SymbolOrder;
+use super::symbols::SymbolTable;
+use crate::runtime::{Func, Global, Instance, Mark, Memory, Table};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub objects: BTreeMap<ObjectId, Object>,
+    /// Number of the next object.
+    pub next: u32,
+    /// Names under which objects were asked for, and paths where they were found.
+    pub names: HashMap<String, ObjectId>,
+    pub identities: HashMap<String, ObjectId>,
+    pub instances: HashMap<Instance, ObjectId>,
+    pub main: Option<ObjectId>,
+    /// Objects whose symbols everybody sees, in load order; the main module is the first.
+    pub global: Vec<ObjectId>,
+    pub memory: Option<Memory>,
+    pub table: Option<Table>,
+    pub stack_pointer: Option<Global>,
+    /// The C stack that the linker allocated: lowest address and one past the highest.
+    pub stack: Option<(u32, u32)>,
+    /// Where that stack's memory came from, if it was not there from the start.
+    pub stack_memory: MemoryPlace,
+    /// Where the heap of a position-independent program begins and ends at its start.
+    pub heap: Option<(u32, u32)>,
+    pub loader_memory: LoaderMemory,
+    pub slots: TableSlots,
+    pub indices: FunctionIndices,
+    /// Libraries are being instantiated and relocated: the process is no state in which another load may begin.
+    pub busy: bool,
+    /// The text that `dlerror` gives next.
+    pub error: Option<String>,
+    /// The guest's buffer for that text.
+    pub error_buffer: Option<MemoryPlace>,
+    /// Strings that `dladdr` put into the guest's memory, by text.
+    pub guest_names: HashMap<String, u32>,
+    /// The linker's own functions for guests, by name.
+    pub own_functions: HashMap<String, Func>,
+    /// What unloaded objects left in the store, to be released when no guest code runs: their functions may be on the
+    /// call stack (rule U8).
+    pub retired: Vec<(Mark, Mark)>,
+    /// How many objects that was.
+    pub retired_objects: usize,
+    /// Objects that are gone but whose code and cells are still in the store.
+    pub spent: usize,
+}
+
+impl State {
+    pub fn object(&self, id: ObjectId) -> Option<&Object> {
+        self.objects.get(&id)
+    }
+
+    /// The object loaded under this name or from this file.
+    pub fn loaded(&self, name: &str, identity: Option<&str>) -> Option<ObjectId> {
+        self.names
+            .get(name)
+            .or_else(|| self.identities.get(identity?))
+            .copied()
+    }
+
+    /// The name of an object for messages.
+    pub fn name(&self, id: ObjectId) -> &str {
+        self.object(id).map_or("?", |object| &object.name)
+    }
+}
+
+/// The objects of the process together with those of a plan.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub state: &'a State,
+    pub new: &'a [NewObject],
+    /// Objects of the plan that will be global.
+    pub added_global: &'a [ObjectId],
+}
+
+impl<'a> View<'a> {
+    pub fn loaded(state: &'a State) -> View<'a> {
+        View {
+            state,
+            new: &[],
+            added_global: &[],
+        }
+    }
+
+    fn planned(&self, id: ObjectId) -> Option<&'a NewObject> {
+        let first = self.new.first()?.id.0;
+        self.new
+            .get(usize::try_from(id.0.checked_sub(first)?).ok()?)
+    }
+
+    pub fn symbols(&self, id: ObjectId) -> Option<&'a SymbolTable> {
+        match self.planned(id) {
+            Some(new) => Some(&new.symbols),
+            None => Some(&self.state.object(id)?.symbols),
+        }
+    }
+
+    pub fn name(&self, id: ObjectId) -> &'a str {
+        match self.planned(id) {
+            Some(new) => &new.name,
+            None => self.state.name(id),
+        }
+    }
+
+    pub fn needed(&self, id: ObjectId) -> &'a [ObjectId] {
+        match self.planned(id) {
+            Some(new) => &new.needed,
+            None => self.state.object(id).map_or(&[], |object| &object.needed),
+        }
+    }
+
+    fn local_scope(&self, id: ObjectId) -> &'a [ObjectId] {
+        match self.planned(id) {
+            Some(new) => &new.scope,
+            None => self.state.object(id).map_or(&[], |object| &object.scope),
+        }
+    }
+
+    /// The objects in which a name wanted by `importer` is looked for, in order (rule R2). An object may occur twice.
+    pub fn scope(
+        self,
+        order: SymbolOrder,
+        importer: Option<ObjectId>,
+    ) -> impl Iterator<Item = ObjectId> + 'a {
+        let own = importer.filter(|_| order == SymbolOrder::OwnFirst);
+        let local = importer.map_or(&[][..], |importer| self.local_scope(importer));
+        own.into_iter()
+            .chain(self.state.global.iter().copied())
+            .chain(self.added_global.iter().copied())
+            .chain(local.iter().copied())
+            .chain(importer)
+    }
+
+    /// The first definition of a name in these objects (rule R3).
+    pub fn find_in(
+        &self,
+        objects: impl IntoIterator<Item = ObjectId>,
+        name: &str,
+    ) -> Option<Definition> {
+        objects.into_iter().find_map(|object| {
+            let symbol = self.symbols(object)?.lookup(name)?;
+            Some(Definition { object, symbol })
+        })
+    }
+
+    /// The definition that a reference of `importer` is bound to.
+    pub fn find(
+        &self,
+        order: SymbolOrder,
+        importer: Option<ObjectId>,
+        name: &str,
+    ) -> Option<Definition> {
+        self.find_in(self.scope(order, importer), name)
+    }
+}
+
+impl State {
+    /// The GOT cell of an object for one of its imports.
+    pub fn cell(&self, object: ObjectId, import: u32) -> Option<Global> {
+        let object = self.object(object)?;
+        let wanted = object
+            .symbols
+            .module()
+            .0
+            .imports
+            .get(usize::try_from(import).ok()?)?;
+        let kind = match &*wanted.module {
+            "GOT.mem" => CellKind::Data,
+            _ => CellKind::Function,
+        };
+        object
+            .cells
+            .iter()
+            .find(|cell| {
+                cell.kind == kind && object.symbols.import_name(cell.import) == Some(&wanted.name)
+            })
+            .map(|cell| cell.global)
+    }
+
+    /// The objects that only `gone` keeps: everything among `among` that needs an object of `gone` or is bound to one,
+    /// directly or not (rule U1). Gives `gone` and them.
+    pub fn with_dependents(
+        &self,
+        gone: &HashSet<ObjectId>,
+        among: impl Fn(ObjectId) -> bool,
+    ) -> HashSet<ObjectId> {
+        let mut all = gone.clone();
+        loop {
+            let before = all.len();
+            for (id, object) in &self.objects {
+                let depends = object.needed.iter().any(|needed| all.contains(needed))
+                    || object
+                        .captured
+                        .iter()
+                        .any(|captured| all.contains(captured));
+                if depends && among(*id) {
+                    all.insert(*id);
+                }
+            }
+            if all.len() == before {
+                return all;
+            }
+        }
+    }
+
+    /// The objects that nothing keeps: not opened, not kept for ever, and neither needed by nor bound to from an object
+    /// that is kept (rule U1).
+    pub fn unreachable(&self) -> Vec<ObjectId> {
+        let mut kept: HashSet<ObjectId> = HashSet::new();
+        let mut open: Vec<ObjectId> = self
+            .objects
+            .values()
+            .filter(|object| object.stays || object.opens > 0 || Some(object.id) == self.main)
+            .map(|object| object.id)
+            .collect();
+        while let Some(id) = open.pop() {
+            if !kept.insert(id) {
+                continue;
+            }
+            if let Some(object) = self.object(id) {
+                open.extend(object.needed.iter().copied());
+                open.extend(object.captured.iter().copied());
+            }
+        }
+        self.objects
+            .keys()
+            .copied()
+            .filter(|id| !kept.contains(id))
+            .collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! The symbols of one object: which of its exports are definitions that others may bind to, and of what kind.
+//!
+//! A table is hashed once per module and answers in O(1). What is *not* a symbol: names of the convention itself (rule
+//! R1), hidden and local ones, mutable globals (R6), and an import that is exported again under its own name (R4: such
+//! an export is a reference, not a definition).
+#![forbid(unsafe_code)]
+
+use super::pointer_exports::{self, Pointer};
+use crate::module::{ExportItem, ExternKind, FuncType, Module, SymbolFlags};
+use std::collections::HashMap;
+
+/// A definition within one object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Symbol {
+    /// A function: place among the exports, and index.
+    Function { export: u32, func: u32 },
+    /// Data, as a global that holds its address: place among the exports, and index.
+    Data { export: u32, global: u32 },
+    /// An address told by a function (cowasm): data or a function, whatever the importer takes it for.
+    Pointer(Pointer),
+}
+
+impl Symbol {
+    /// The kind in words.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Symbol::Function { .. } => "a function",
+            Symbol::Data { .. } => "data",
+            Symbol::Pointer(_) => "an address",
+        }
+    }
+}
+
+/// The symbols of one object.
+pub(crate) struct SymbolTable {
+    module: Module,
+    pointers: HashMap<Box<str>, Pointer>,
+    /// Flags of exports, where the object gives any.
+    flags: HashMap<Box<str>, SymbolFlags>,
+    /// Places of the imported globals in the list of imports.
+    imported_globals: Vec<u32>,
+    /// Places of the imported functions in the list of imports.
+    imported_funcs: Vec<u32>,
+    /// Exported functions are not to be called by others: only addresses told by functions count.
+    pointers_only: bool,
+}
+
+impl SymbolTable {
+    /// Reads the symbols of a module. `wrapped_exports`: its exported functions run constructors and destructors around
+    /// each call, so only the addresses that it tells are symbols (rule S8). Exports that should tell an address but
+    /// cannot be read are handed back.
+    pub fn new(module: &Module, wrapped_exports: bool) -> (SymbolTable, Vec<Box<str>>) {
+        let (pointers, unreadable) = pointer_exports::read(module);
+        let inner = &*module.0;
+        let flags = inner
+            .dylink
+            .iter()
+            .flat_map(|info| &info.export_info)
+            .map(|(name, flags)| (name.as_str().into(), *flags))
+            .collect();
+        let imported_funcs = inner
+            .imports
+            .iter()
+            .zip(0u32..)
+            .filter(|(import, _)| matches!(import.ty, ExternKind::Func(_)))
+            .map(|(_, place)| place)
+            .collect();
+        let table = SymbolTable {
+            imported_globals: pointer_exports::imported_globals(inner),
+            imported_funcs,
+            module: module.clone(),
+            flags,
+            pointers_only: wrapped_exports,
+            pointers,
+        };
+        (table, unreadable)
+    }
+
+    /// The module.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The definition of a name.
+    pub fn lookup(&self, name: &str) -> Option<Symbol> {
+        if is_internal(name) {
+            return None;
+        }
+        self.exported(name).or_else(|| {
+            let pointer = *self.pointers.get(name)?;
+            // The address of a GOT cell of the same name is what this search is to find.
+            match pointer {
+                Pointer::Got { import, .. } if self.import_name(import) == Some(name) => None,
+                pointer => Some(Symbol::Pointer(pointer)),
+            }
+        })
+    }
+
+    fn exported(&self, name: &str) -> Option<Symbol> {
+        if self
+            .flags(name)
+            .intersects(SymbolFlags::LOCAL | SymbolFlags::HIDDEN)
+        {
+            return None;
+        }
+        let inner = &*self.module.0;
+        let place = *inner.export_index.get(name)?;
+        let export = u32::try_from(place).ok()?;
+        match inner.exports.get(place)?.item {
+            ExportItem::Func(func) => {
+                let again = index(&self.imported_funcs, func)
+                    .is_some_and(|import| self.import_name(import) == Some(name));
+                (!again && !self.pointers_only).then_some(Symbol::Function { export, func })
+            }
+            ExportItem::Global(global) => {
+                let again = index(&self.imported_globals, global)
+                    .is_some_and(|import| self.import_name(import) == Some(name));
+                let ty = inner.globals.get(usize::try_from(global).ok()?)?.ty;
+                let address = !ty.mutable && ty.value == crate::module::ValType::I32;
+                (address && !again).then_some(Symbol::Data { export, global })
+            }
+            ExportItem::Table(_) | ExportItem::Memory(_) => None,
+        }
+    }
+
+    /// The field name of an import.
+    pub fn import_name(&self, import: u32) -> Option<&str> {
+        let import = self.module.0.imports.get(usize::try_from(import).ok()?)?;
+        Some(&import.name)
+    }
+
+    /// The name of an export.
+    pub fn export_name(&self, export: u32) -> &str {
+        usize::try_from(export)
+            .ok()
+            .and_then(|export| self.module.0.exports.get(export))
+            .map_or("", |export| &export.name)
+    }
+
+    /// The type of a function.
+    pub fn func_type(&self, func: u32) -> Option<FuncType> {
+        let inner = &*self.module.0;
+        let ty = *inner.funcs.get(usize::try_from(func).ok()?)?;
+        inner.types.get(usize::try_from(ty).ok()?).cloned()
+    }
+
+    /// Flags of an export; none if the object says nothing about it.
+    pub fn flags(&self, name: &str) -> SymbolFlags {
+        self.flags
+            .get(name)
+            .copied()
+            .unwrap_or(SymbolFlags::empty())
+    }
+
+    /// All names that [`SymbolTable::lookup`] finds, in the order of the exports, those told by functions after them.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Symbol)> {
+        let told = self
+            .module
+            .0
+            .exports
+            .iter()
+            .filter_map(|export| export.name.strip_prefix("__WASM_EXPORT__"));
+        self.module
+            .0
+            .exports
+            .iter()
+            .map(|export| &*export.name)
+            .chain(told.filter(|name| !self.module.0.export_index.contains_key(*name)))
+            .filter_map(|name| Some((name, self.lookup(name)?)))
+    }
+}
+
+fn index(places: &[u32], index: u32) -> Option<u32> {
+    places.get(usize::try_from(index).ok()?).copied()
+}
+
+/// Which imports of an object are weak (rules P7 to P9).
+#[derive(Default)]
+pub(crate) struct WeakImports<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> WeakImports<'a> {
+    /// From the import information of a module.
+    pub fn new(module: &'a Module) -> WeakImports<'a> {
+        WeakImports(
+            module
+                .dylink()
+                .into_iter()
+                .flat_map(|info| &info.import_info)
+                .filter(|(_, _, flags)| {
+                    flags.contains(SymbolFlags::WEAK) && !flags.contains(SymbolFlags::LOCAL)
+                })
+                .map(|(module, field, _)| (field.as_str(), module.as_str()))
+                .collect(),
+        )
+    }
+
+    /// Whether the import is weak. The information names the module `env` for every C symbol, wherever it is imported
+    /// from.
+    pub fn contains(&self, module: &str, field: &str) -> bool {
+        self.0
+            .get(field)
+            .is_some_and(|said| matches!(*said, "env" | "GOT.func" | "GOT.mem") || *said == module)
+    }
+}
+
+/// Whether a name belongs to the convention and never to a program (rule R1).
+pub(crate) fn is_internal(name: &str) -> bool {
+    matches!(
+        name,
+        "memory"
+            | "__indirect_function_table"
+            | "__stack_pointer"
+            | "__memory_base"
+            | "__memory_base32"
+            | "__table_base"
+            | "__table_base32"
+            | "__dso_handle"
+            | "__cpp_exception"
+            | "__c_longjmp"
+            | "__tls_base"
+            | "__tls_size"
+            | "__tls_align"
+            | "__wasm_init_tls"
+            | "_emscripten_tls_init"
+            | "emscripten_tls_init"
+            | "__set_stack_limits"
+            | "__wasm_call_ctors"
+            | "__wasm_apply_data_relocs"
+            | "__wasm_apply_global_relocs"
+            | "__wasm_apply_tls_relocs"
+            | "__wasm_init_memory"
+            | "__wasm_get_stack_pointer"
+            | "__wasm_set_stack_pointer"
+            | "__wasm_get_tls_base"
+            | "__wasm_set_tls_base"
+            | "__init_stack_pointer"
+            | "__init_tls_base"
+            | "_initialize"
+            | "_start"
+    ) || name.starts_with("__em_js__")
+        || name.starts_with("__start_em_")
+        || name.starts_with("__stop_em_")
+        || name.starts_with(pointer_prefix())
+}
+
+fn pointer_prefix() -> &'static str {
+    "__WASM_EXPORT__"
+}

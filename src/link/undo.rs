@@ -1,0 +1,286 @@
+//! Taking objects out of a process: after a failed load (rule D14), and when the last handle is closed (rules U1 to U4).
+//!
+//! Objects that go leave no name, no scope entry, no slot and no memory behind. What they are in the store (instances,
+//! cells, code) is released at once after a failed load: none of their functions can be running then. After a `dlclose`
+//! that guest code called, one may be (U8), so it is released when the host is next at the top; until then such objects
+//! are counted, and the count is limited.
+#![forbid(unsafe_code)]
+
+use super::load::{Load, ids};
+use super::object::{Object, ObjectId, Status};
+use super::process::Process;
+use super::state::State;
+use super::trace::TraceTopics;
+use crate::error::{Error, ErrorKind, Result};
+use crate::module::{FuncType, ValType};
+use crate::runtime::{Mark, StoreContextMut};
+use crate::trap::TrapCode;
+use std::collections::HashSet;
+
+impl<T: 'static> Load<'_, T> {
+    /// Brings the process back to the state before the load. Loads that constructors of this one began and finished
+    /// stay, unless they depend on what goes.
+    pub(super) fn undo(&mut self, store: &mut StoreContextMut<'_, T>) {
+        let process = self.process;
+        let own = ids(&self.new);
+        let (gone, nested_stay, constructed) = {
+            let state = process.state();
+            let first = self.new.first().map_or(u32::MAX, |object| object.id.0);
+            let gone = state.with_dependents(&own, |id| id.0 >= first);
+            let nested_stay = state
+                .objects
+                .keys()
+                .any(|id| id.0 >= first && !gone.contains(id));
+            let mut constructed: Vec<ObjectId> = gone
+                .iter()
+                .copied()
+                .filter(|id| {
+                    state
+                        .object(*id)
+                        .is_some_and(|object| object.status == Status::Ready)
+                })
+                .collect();
+            constructed.sort_by_key(|id| std::cmp::Reverse(id.0));
+            (gone, nested_stay, constructed)
+        };
+        if let (Some(value), Some(global)) = (self.stack_pointer_before, process.stack_pointer()) {
+            // The global took this value before.
+            let _ = global.set(&mut *store, value);
+        }
+        // What their constructors registered must not be called once they are gone. An error here is that of a process
+        // that is about to end.
+        let _ = process.finalize(store, &constructed);
+
+        let main_goes = {
+            let state = process.state();
+            state.main.is_some_and(|main| gone.contains(&main))
+        };
+        let added = {
+            let mut state = process.state();
+            let promoted: HashSet<ObjectId> = self.added_global.iter().copied().collect();
+            state.global.retain(|id| !promoted.contains(id));
+            state.indices.remove_added(self.added_slots, |slot| {
+                !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
+            })
+        };
+        for slot in added {
+            process.clear_slots(store, slot.slot, 1);
+            process.free_slots(slot.slot, 1, self.guest_ran);
+        }
+        let mut created = process.remove(store, &gone, self.guest_ran);
+        created.append(&mut self.created);
+        let mut state = process.state();
+        if main_goes {
+            *state = State {
+                next: state.next,
+                spent: state.spent,
+                retired: std::mem::take(&mut state.retired),
+                error: state.error.take(),
+                ..State::default()
+            };
+        }
+        // An old object may have been bound to a new one by a first call meanwhile.
+        let bound = state
+            .objects
+            .values()
+            .any(|object| object.captured.iter().any(|id| gone.contains(id)));
+        if bound {
+            state.spent = state.spent.saturating_add(gone.len());
+        } else {
+            drop(state);
+            release(store, created);
+            state = process.state();
+        }
+        if !nested_stay {
+            state.next = self.new.first().map_or(state.next, |object| object.id.0);
+        }
+        state.busy = false;
+    }
+}
+
+impl<T: 'static> Process<T> {
+    /// Hands slots in again; `used`: a guest may hold them as function pointers.
+    fn free_slots(&self, base: u32, count: u32, used: bool) {
+        let mut state = self.state();
+        if used {
+            state.slots.retire(base.into(), count.into());
+        } else {
+            state.slots.add(base.into(), count.into());
+        }
+    }
+
+    /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run. Gives what is left of
+    /// them in the store.
+    fn remove(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        gone: &HashSet<ObjectId>,
+        used: bool,
+    ) -> Vec<(Mark, Mark)> {
+        let removed: Vec<Object> = {
+            let mut state = self.state();
+            state.names.retain(|_, id| !gone.contains(id));
+            state.identities.retain(|_, id| !gone.contains(id));
+            state.instances.retain(|_, id| !gone.contains(id));
+            state.global.retain(|id| !gone.contains(id));
+            let mut sorted: Vec<ObjectId> = gone.iter().copied().collect();
+            sorted.sort_unstable();
+            sorted
+                .into_iter()
+                .filter_map(|id| state.objects.remove(&id))
+                .collect()
+        };
+        for object in &removed {
+            self.0.trace.line(
+                TraceTopics::FILES,
+                format_args!("file={} removed", object.name),
+            );
+            self.clear_slots(store, object.table.base, object.table.count);
+            {
+                let mut state = self.state();
+                state
+                    .indices
+                    .remove_range(object.table.base, object.table.count);
+            }
+            if object.table.count > 0 {
+                self.free_slots(object.table.base, object.table.count, used);
+            }
+            let extra = {
+                let mut state = self.state();
+                state
+                    .indices
+                    .remove_added(0, |slot| slot.object == Some(object.id))
+            };
+            for slot in extra {
+                self.clear_slots(store, slot.slot, 1);
+                self.free_slots(slot.slot, 1, used);
+            }
+        }
+        for object in &removed {
+            self.give_back_memory(store, object.tls_memory);
+            self.give_back_memory(store, object.memory);
+        }
+        removed
+            .into_iter()
+            .flat_map(|object| object.created)
+            .collect()
+    }
+
+    /// Releases what unloaded objects left in the store, if no guest code is running.
+    pub(crate) fn release_retired(&self, store: &mut StoreContextMut<'_, T>) {
+        if store.0.core.ctx.depth > 0 {
+            return;
+        }
+        let retired = {
+            let mut state = self.state();
+            if state.retired.is_empty() {
+                return;
+            }
+            state.spent = state.spent.saturating_sub(state.retired_objects);
+            state.retired_objects = 0;
+            std::mem::take(&mut state.retired)
+        };
+        release(store, retired);
+    }
+
+    /// Runs what objects registered for their end, in this order: the destructors registered with an object's
+    /// `__dso_handle`, then its own termination function (rule U2).
+    pub(crate) fn finalize(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        objects: &[ObjectId],
+    ) -> Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let by_handle = FuncType::new([ValType::I32], []);
+        let finalizer = self
+            .function(&mut *store, "__cxa_finalize")
+            .filter(|func| func.ty(&*store) == by_handle);
+        for id in objects {
+            let (instance, base, name) = {
+                let state = self.state();
+                match state.object(*id) {
+                    Some(object) => (object.instance, object.memory.base, object.name.clone()),
+                    None => continue,
+                }
+            };
+            self.0
+                .trace
+                .line(TraceTopics::INIT, format_args!("calling fini: {name}"));
+            if let Some(func) = finalizer.filter(|_| base != 0) {
+                self.call_i32(store, func, &[base])
+                    .map_err(|error| error.context(format!("destructors of `{name}`")))?;
+            }
+            let own =
+                instance.and_then(|instance| instance.get_func(&mut *store, "__wasm_call_dtors"));
+            if let Some(func) = own.filter(|func| func.ty(&*store) == FuncType::new([], [])) {
+                self.call_i32(store, func, &[])
+                    .map_err(|error| error.context(format!("destructors of `{name}`")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unloads the objects that nothing keeps any more.
+    ///
+    /// # Errors
+    /// A destructor trapped or ended the process; nothing was unloaded then.
+    pub(crate) fn collect(&self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let mut gone = {
+            let state = self.state();
+            if state.busy {
+                return Ok(());
+            }
+            state.unreachable()
+        };
+        // Objects that are just being constructed are kept by the load that constructs them.
+        {
+            let state = self.state();
+            gone.retain(|id| {
+                state
+                    .object(*id)
+                    .is_some_and(|object| object.status == Status::Ready)
+            });
+        }
+        gone.reverse();
+        self.finalize(store, &gone)?;
+        let gone: HashSet<ObjectId> = gone.into_iter().collect();
+        let mut created = self.remove(store, &gone, true);
+        {
+            let mut state = self.state();
+            state.spent = state.spent.saturating_add(gone.len());
+            state.retired_objects = state.retired_objects.saturating_add(gone.len());
+            state.retired.append(&mut created);
+        }
+        self.release_retired(store);
+        Ok(())
+    }
+}
+
+/// Releases ranges of the store; neighbours together, because each release looks at everything that stays.
+fn release<T: 'static>(store: &mut StoreContextMut<'_, T>, mut ranges: Vec<(Mark, Mark)>) {
+    ranges.sort_unstable();
+    let mut merged: Vec<(Mark, Mark)> = Vec::new();
+    for (from, to) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if *end >= from => *end = to.max(*end),
+            _ => merged.push((from, to)),
+        }
+    }
+    for (from, to) in merged.into_iter().filter(|(from, to)| from < to) {
+        store.release_between(from, to);
+    }
+}
+
+/// Whether an error ends the whole process, whatever the code that called `dlopen` would like.
+pub(crate) fn ends_process(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Exit(_) | ErrorKind::Host(_) => true,
+        ErrorKind::Trap(trap) => matches!(
+            trap.code(),
+            TrapCode::OutOfFuel | TrapCode::Interrupted | TrapCode::Host
+        ),
+        _ => false,
+    }
+}
