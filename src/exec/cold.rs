@@ -9,7 +9,9 @@ use super::table;
 use super::value::{Value, field16, field64};
 use crate::error::Error;
 use crate::ir::ops::Family;
-use crate::runtime::records::{Ctx, FuncKind, FuncRec, InstanceRec, MemoryRec, TableRec};
+use crate::runtime::records::{
+    Ctx, FuncKind, FuncRec, GlobalRec, InstanceRec, MemoryRec, TableRec,
+};
 use crate::runtime::{deferred, memory, table as tables};
 use crate::trap::TrapCode;
 use std::sync::atomic::Ordering;
@@ -521,6 +523,17 @@ cold_op! {
     /// Drops an element segment.
     ElemDrop(ctx, ip, sp) {
         tables::elem_drop(field64(ip, 24) as *mut InstanceRec, indices(ip).0);
+        DONE
+    }
+}
+
+cold_op! {
+    /// Sets the cell @16, whose value code holds as constants, to operand 0.
+    CellSet(ctx, ip, sp) {
+        let cell = field64(ip, 16) as *mut GlobalRec;
+        (*cell).value = u64::from(operand::<u32>(ip, sp, 0));
+        let core = (*ctx).core;
+        ((*core).hooks.global_changed)(core, cell);
         DONE
     }
 }

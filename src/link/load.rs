@@ -10,7 +10,7 @@
 //! When a step fails, `undo.rs` takes everything back.
 #![forbid(unsafe_code)]
 
-use super::bind::{CELL_TYPE, signature_mismatch};
+use super::bind::signature_mismatch;
 use super::got::{Cell, CellTarget, LoaderValue, POISON};
 use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
 use super::main_module::{MainShape, Place};
@@ -590,7 +590,7 @@ impl<T: 'static> Load<'_, T> {
                 import: planned.import,
                 kind: planned.kind,
                 target: planned.target,
-                global: Global::new(&mut *store, CELL_TYPE, Val::I32(value))?,
+                global: Global::cell(&mut *store, value)?,
             });
         }
         if let Some(object) = self.process.state().objects.get_mut(&id) {

@@ -261,6 +261,7 @@ unsafe fn create(
             globals.push(GlobalRec {
                 value: 0,
                 ty: definition.ty,
+                is_cell: false,
                 group,
                 place,
             });
