@@ -71,7 +71,8 @@ impl<T: 'static> Planner<'_, T> {
                 }
                 ExternKind::Table(ty) => {
                     let first = !std::mem::replace(&mut seen_table, true);
-                    self.bind_table(store, *ty, first).map(|()| Binding::Table)
+                    self.bind_table(store, (from, name), *ty, first)
+                        .map(|()| Binding::Table)
                 }
                 ExternKind::Global(ty) => {
                     let kind = match from {
@@ -106,7 +107,7 @@ impl<T: 'static> Planner<'_, T> {
                 Ok(binding) => bindings.push(binding),
                 Err(problem) => {
                     let text = match from {
-                        "env" | "GOT.mem" | "GOT.func" => problem,
+                        "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
                         _ => format!("import `{from}.{name}`: {problem}"),
                     };
                     self.problems
@@ -380,10 +381,12 @@ impl<T: 'static> Planner<'_, T> {
     fn bind_table(
         &self,
         store: &mut StoreContextMut<'_, T>,
+        import: (&str, &str),
         ty: TableType,
         first: bool,
     ) -> Result<(), String> {
-        if !first || ty.element != RefType::Func {
+        let ours = import == ("env", "__indirect_function_table");
+        if !ours || !first || ty.element != RefType::Func {
             return Err(
                 "the only table that can be imported is the table of functions".to_string(),
             );

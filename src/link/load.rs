@@ -26,11 +26,18 @@ use crate::module::{ExternKind, GlobalType, MemoryType, RefType, TableType, ValT
 use crate::runtime::{
     AsContextMut, Extern, Func, Global, Instance, Mark, Memory, Ref, StoreContextMut, Table, Val,
 };
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Passes over cells that are filled from other cells; each pass resolves one more link of such a chain.
 const MAX_ALIAS_PASSES: usize = 8;
+
+/// Slots of the main module's element segments that hold a library's function.
+struct WaitingSlots {
+    deferred: Func,
+    slots: Vec<u32>,
+    definition: Definition,
+}
 
 /// A load that is being carried out.
 pub(super) struct Load<'p, T: 'static> {
@@ -107,10 +114,12 @@ impl<T: 'static> Load<'_, T> {
         self.reserve(store)?;
         self.check_minima(store)?;
         self.check_segments()?;
+        let mut waiting = self.waiting_slots(store, main);
         for id in self.init_order.clone() {
             if let Some(place) = self.place(id) {
                 if self.process.instance_of(id).is_none() {
                     self.instantiate(store, place)?;
+                    self.settle_segments(store, &mut waiting, id)?;
                 }
             }
         }
@@ -160,6 +169,7 @@ impl<T: 'static> Load<'_, T> {
                     stays: startup,
                     created: Vec::new(),
                     status: Status::Loading,
+                    constructed: 0,
                 },
             );
             state.names.entry(new.name.clone()).or_insert(new.id);
@@ -269,13 +279,8 @@ impl<T: 'static> Load<'_, T> {
             }
         }
 
-        let libraries_need_table = self.new.iter().any(|object| {
-            object.symbols.module().0.imported_tables > 0
-                || object.info.table_size > 0
-                || !object.cells.is_empty()
-        });
-        if shape.table == Place::Imported || (shape.table == Place::Absent && libraries_need_table)
-        {
+        // A main module without a table may still open libraries that need one.
+        if matches!(shape.table, Place::Imported | Place::Absent) {
             let mut elements = table_type.minimum.max(profile.table_elements).max(1);
             if shape.relocatable {
                 let sum = self
@@ -744,6 +749,72 @@ impl<T: 'static> Load<'_, T> {
         )
     }
 
+    /// Table slots that the main module's element segments filled with functions of libraries, which have no instance
+    /// yet: the slots of each deferred function.
+    fn waiting_slots(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        main: Option<usize>,
+    ) -> HashMap<ObjectId, Vec<WaitingSlots>> {
+        let mut waiting: HashMap<ObjectId, Vec<WaitingSlots>> = HashMap::new();
+        let pending: Vec<(Func, Definition)> = {
+            let state = self.process.state();
+            main.and_then(|place| state.object(self.new.get(place)?.id))
+                .map_or_else(Vec::new, |object| object.pending.clone())
+        };
+        let Some(table) = self.process.table().filter(|_| !pending.is_empty()) else {
+            return waiting;
+        };
+        let mut slots: HashMap<Func, Vec<u32>> = HashMap::new();
+        for slot in (1..table.size(&*store)).map_while(|slot| u32::try_from(slot).ok()) {
+            if let Some(Ref::Func(Some(func))) = table.get(&mut *store, slot.into()) {
+                slots.entry(func).or_default().push(slot);
+            }
+        }
+        for (deferred, definition) in pending {
+            if let Some(slots) = slots.remove(&deferred) {
+                waiting
+                    .entry(definition.object)
+                    .or_default()
+                    .push(WaitingSlots {
+                        deferred,
+                        slots,
+                        definition,
+                    });
+            }
+        }
+        waiting
+    }
+
+    /// The slots of the main module's segments are the addresses of the functions of this object, which is an instance
+    /// now; cells of the objects after it ask for them (rule G2).
+    fn settle_segments(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        waiting: &mut HashMap<ObjectId, Vec<WaitingSlots>>,
+        id: ObjectId,
+    ) -> Result<()> {
+        let (Some(table), Some(waiting)) = (self.process.table(), waiting.remove(&id)) else {
+            return Ok(());
+        };
+        for WaitingSlots {
+            deferred,
+            slots,
+            definition,
+        } in waiting
+        {
+            if let Some(func) = self.process.definition_func(store, definition)? {
+                // One of another type stays deferred, and is reported with all other problems.
+                let fits = func.ty(&*store) == deferred.ty(&*store);
+                for slot in slots.into_iter().filter(|_| fits) {
+                    table.set(&mut *store, slot.into(), Ref::Func(Some(func)))?;
+                    self.process.state().indices.seed(func, slot);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Learns the table indices of the functions that the new objects put into the table.
     fn seed(&mut self, store: &mut StoreContextMut<'_, T>, main: Option<usize>) {
         for place in 0..self.new.len() {
@@ -989,8 +1060,12 @@ impl<T: 'static> Load<'_, T> {
                     .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
             }
         }
-        if let Some(object) = self.process.state().objects.get_mut(&id) {
+        let mut state = self.process.state();
+        state.constructed = state.constructed.saturating_add(1);
+        let constructed = state.constructed;
+        if let Some(object) = state.objects.get_mut(&id) {
             object.status = Status::Ready;
+            object.constructed = constructed;
         }
         Ok(())
     }

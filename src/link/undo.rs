@@ -40,7 +40,7 @@ impl<T: 'static> Load<'_, T> {
                         .is_some_and(|object| object.status == Status::Ready)
                 })
                 .collect();
-            constructed.sort_by_key(|id| std::cmp::Reverse(id.0));
+            state.sort_for_end(&mut constructed);
             (gone, nested_stay, constructed)
         };
         if let (Some(value), Some(global)) = (self.stack_pointer_before, process.stack_pointer()) {
@@ -243,7 +243,7 @@ impl<T: 'static> Process<T> {
                     .is_some_and(|object| object.status == Status::Ready)
             });
         }
-        gone.reverse();
+        self.state().sort_for_end(&mut gone);
         self.finalize(store, &gone)?;
         let gone: HashSet<ObjectId> = gone.into_iter().collect();
         let mut created = self.remove(store, &gone, true);
