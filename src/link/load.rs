@@ -44,6 +44,8 @@ pub(super) struct Load<'p, T: 'static> {
     /// Slots for functions before the load.
     pub added_slots: usize,
     pub stack_pointer_before: Option<Val>,
+    /// Memory of the C stack, if this load provided it.
+    pub stack_memory: MemoryPlace,
     /// Code of the new objects may have run, so guests may hold function pointers of theirs.
     pub guest_ran: bool,
 }
@@ -75,6 +77,7 @@ impl<T: 'static> Process<T> {
             created: Vec::new(),
             added_slots,
             stack_pointer_before,
+            stack_memory: MemoryPlace::default(),
             guest_ran: false,
         };
         match load.run(store) {
@@ -308,16 +311,10 @@ impl<T: 'static> Load<'_, T> {
             && shape.relocatable
         {
             let top = stack.map_or(0, |(_, high)| high);
-            let global = Global::new(
-                &mut *store,
-                GlobalType {
-                    value: ValType::I32,
-                    mutable: true,
-                },
-                Val::I32(top.cast_signed()),
-            )?;
+            let global = Global::new(&mut *store, CELL_TYPE, Val::I32(top.cast_signed()))?;
             let mut state = self.process.state();
             state.stack_pointer = Some(global);
+            state.owns_stack_pointer = true;
             state.stack = stack;
         }
         Ok(())
@@ -454,33 +451,33 @@ impl<T: 'static> Load<'_, T> {
                 .iter()
                 .any(|binding| matches!(binding, Binding::StackPointer))
         });
-        if !wanted || self.process.stack_pointer().is_some() {
+        let (global, stack_is_there) = {
+            let state = self.process.state();
+            let there = state.stack.is_some() || !state.owns_stack_pointer;
+            (state.stack_pointer, there)
+        };
+        if !wanted || (global.is_some() && stack_is_there) {
             return Ok(());
         }
         let bytes = self.process.0.profile.stack_bytes & !15;
-        let place = self
-            .process
-            .take_memory(store, bytes, 4, "the libraries' C stack")?;
+        let place =
+            self.process
+                .take_memory(store, bytes, 4, "the C stack that the linker provides")?;
         let high = place.base.saturating_add(bytes);
-        let global = Global::new(
-            &mut *store,
-            GlobalType {
-                value: ValType::I32,
-                mutable: true,
-            },
-            Val::I32(high.cast_signed()),
-        );
+        let before = store.mark();
         let global = match global {
-            Ok(global) => global,
-            Err(error) => {
-                self.process.give_back_memory(store, place);
-                return Err(error);
-            }
+            Some(global) => global
+                .set(&mut *store, Val::I32(high.cast_signed()))
+                .map(|()| global),
+            None => Global::new(&mut *store, CELL_TYPE, Val::I32(high.cast_signed())),
         };
+        self.created.push((before, store.mark()));
+        self.stack_memory = place;
+        let global = global?;
         let mut state = self.process.state();
         state.stack_pointer = Some(global);
+        state.owns_stack_pointer = true;
         state.stack = Some((place.base, high));
-        state.stack_memory = place;
         Ok(())
     }
 
