@@ -449,7 +449,7 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32
             }
             if let Some(instance) = instance {
                 let types = (*instance).module.clone();
-                let segments = (&mut (*instance).elements).into_iter();
+                let segments = (&mut (*instance).elements).iter_mut();
                 for (segment, ty) in segments.zip(&types.0.elements) {
                     if ty.ty == RefType::Func {
                         segment
