@@ -111,10 +111,10 @@ impl<T: 'static> Load<'_, T> {
         self.check_minima(store)?;
         self.check_segments()?;
         for id in self.init_order.clone() {
-            if let Some(place) = self.place(id) {
-                if self.process.instance_of(id).is_none() {
-                    self.instantiate(store, place)?;
-                }
+            if let Some(place) = self.place(id)
+                && self.process.instance_of(id).is_none()
+            {
+                self.instantiate(store, place)?;
             }
         }
         self.seed(store, main);
@@ -266,7 +266,7 @@ impl<T: 'static> Load<'_, T> {
                 let heap = u32::try_from(heap_base).ok().zip(
                     u32::try_from(bytes)
                         .ok()
-                        .or((bytes == 1 << 32).then_some(u32::MAX & !0xffff)),
+                        .or((bytes == 1 << 32).then_some(0xffff_0000)),
                 );
                 state.heap = heap;
             }

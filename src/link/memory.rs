@@ -79,10 +79,10 @@ impl<T: 'static> Process<T> {
             ("memalign", Call::Aligned, &aligned),
             ("malloc", Call::Plain, &plain),
         ] {
-            if let Some(func) = self.libc_function(store, name) {
-                if func.ty(&*store) == *ty {
-                    return Some((call, func));
-                }
+            if let Some(func) = self.libc_function(store, name)
+                && func.ty(&*store) == *ty
+            {
+                return Some((call, func));
             }
         }
         None
