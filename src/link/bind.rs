@@ -169,10 +169,8 @@ impl<T: 'static> Planner<'_, T> {
     ) -> Result<Result<Binding, String>> {
         let shared = &self.process.0;
         let host_first = from != "env" || shared.host.overrides(from, name);
-        if host_first {
-            if let Some(func) = self.process.host_function(store, from, name, ty) {
-                return Ok(Ok(Binding::Host(func)));
-            }
+        if host_first && let Some(func) = self.process.host_function(store, from, name, ty) {
+            return Ok(Ok(Binding::Host(func)));
         }
         let mut undefined = Undefined::Missing;
         if let Some(found) = self.find(importer, name) {
@@ -182,10 +180,11 @@ impl<T: 'static> Planner<'_, T> {
             }
         }
         // A definition that does not fit still hides the host's: whoever wrote it meant it.
-        if matches!(undefined, Undefined::Missing) && !host_first {
-            if let Some(func) = self.process.host_function(store, from, name, ty) {
-                return Ok(Ok(Binding::Host(func)));
-            }
+        if matches!(undefined, Undefined::Missing)
+            && !host_first
+            && let Some(func) = self.process.host_function(store, from, name, ty)
+        {
+            return Ok(Ok(Binding::Host(func)));
         }
         let trap = match undefined {
             Undefined::Missing if importer.weak.contains(from, name) => {
@@ -269,10 +268,11 @@ impl<T: 'static> Planner<'_, T> {
         name: &str,
     ) -> Result<CellTarget, String> {
         let shared = &self.process.0;
-        if kind == CellKind::Function && shared.host.overrides("env", name) {
-            if let Some(target) = self.host_address(store, importer, name) {
-                return Ok(target);
-            }
+        if kind == CellKind::Function
+            && shared.host.overrides("env", name)
+            && let Some(target) = self.host_address(store, importer, name)
+        {
+            return Ok(target);
         }
         if let Some(found) = self.find(importer, name) {
             let wrong = match (kind, found.symbol) {

@@ -51,6 +51,8 @@ pub(super) struct Load<'p, T: 'static> {
     /// Slots for functions before the load.
     pub added_slots: usize,
     pub stack_pointer_before: Option<Val>,
+    /// Memory of the C stack, if this load provided it.
+    pub stack_memory: MemoryPlace,
     /// Code of the new objects may have run, so guests may hold function pointers of theirs.
     pub guest_ran: bool,
 }
@@ -82,6 +84,7 @@ impl<T: 'static> Process<T> {
             created: Vec::new(),
             added_slots,
             stack_pointer_before,
+            stack_memory: MemoryPlace::default(),
             guest_ran: false,
         };
         match load.run(store) {
@@ -116,11 +119,11 @@ impl<T: 'static> Load<'_, T> {
         self.check_segments()?;
         let mut waiting = self.waiting_slots(store, main);
         for id in self.init_order.clone() {
-            if let Some(place) = self.place(id) {
-                if self.process.instance_of(id).is_none() {
-                    self.instantiate(store, place)?;
-                    self.settle_segments(store, &mut waiting, id)?;
-                }
+            if let Some(place) = self.place(id)
+                && self.process.instance_of(id).is_none()
+            {
+                self.instantiate(store, place)?;
+                self.settle_segments(store, &mut waiting, id)?;
             }
         }
         self.seed(store, main);
@@ -273,7 +276,7 @@ impl<T: 'static> Load<'_, T> {
                 let heap = u32::try_from(heap_base).ok().zip(
                     u32::try_from(bytes)
                         .ok()
-                        .or((bytes == 1 << 32).then_some(u32::MAX & !0xffff)),
+                        .or((bytes == 1 << 32).then_some(0xffff_0000)),
                 );
                 state.heap = heap;
             }
@@ -313,16 +316,10 @@ impl<T: 'static> Load<'_, T> {
             && shape.relocatable
         {
             let top = stack.map_or(0, |(_, high)| high);
-            let global = Global::new(
-                &mut *store,
-                GlobalType {
-                    value: ValType::I32,
-                    mutable: true,
-                },
-                Val::I32(top.cast_signed()),
-            )?;
+            let global = Global::new(&mut *store, CELL_TYPE, Val::I32(top.cast_signed()))?;
             let mut state = self.process.state();
             state.stack_pointer = Some(global);
+            state.owns_stack_pointer = true;
             state.stack = stack;
         }
         Ok(())
@@ -459,33 +456,33 @@ impl<T: 'static> Load<'_, T> {
                 .iter()
                 .any(|binding| matches!(binding, Binding::StackPointer))
         });
-        if !wanted || self.process.stack_pointer().is_some() {
+        let (global, stack_is_there) = {
+            let state = self.process.state();
+            let there = state.stack.is_some() || !state.owns_stack_pointer;
+            (state.stack_pointer, there)
+        };
+        if !wanted || (global.is_some() && stack_is_there) {
             return Ok(());
         }
         let bytes = self.process.0.profile.stack_bytes & !15;
-        let place = self
-            .process
-            .take_memory(store, bytes, 4, "the libraries' C stack")?;
+        let place =
+            self.process
+                .take_memory(store, bytes, 4, "the C stack that the linker provides")?;
         let high = place.base.saturating_add(bytes);
-        let global = Global::new(
-            &mut *store,
-            GlobalType {
-                value: ValType::I32,
-                mutable: true,
-            },
-            Val::I32(high.cast_signed()),
-        );
+        let before = store.mark();
         let global = match global {
-            Ok(global) => global,
-            Err(error) => {
-                self.process.give_back_memory(store, place);
-                return Err(error);
-            }
+            Some(global) => global
+                .set(&mut *store, Val::I32(high.cast_signed()))
+                .map(|()| global),
+            None => Global::new(&mut *store, CELL_TYPE, Val::I32(high.cast_signed())),
         };
+        self.created.push((before, store.mark()));
+        self.stack_memory = place;
+        let global = global?;
         let mut state = self.process.state();
         state.stack_pointer = Some(global);
+        state.owns_stack_pointer = true;
         state.stack = Some((place.base, high));
-        state.stack_memory = place;
         Ok(())
     }
 

@@ -28,8 +28,8 @@ pub(crate) struct State {
     pub stack_pointer: Option<Global>,
     /// The C stack that the linker allocated: lowest address and one past the highest.
     pub stack: Option<(u32, u32)>,
-    /// Where that stack's memory came from, if it was not there from the start.
-    pub stack_memory: MemoryPlace,
+    /// The linker made the stack pointer, not the main module.
+    pub owns_stack_pointer: bool,
     /// Where the heap of a position-independent program begins and ends at its start.
     pub heap: Option<(u32, u32)>,
     pub loader_memory: LoaderMemory,

@@ -26,7 +26,10 @@ impl<T: 'static> Load<'_, T> {
         let (gone, nested_stay, constructed) = {
             let state = process.state();
             let first = self.new.first().map_or(u32::MAX, |object| object.id.0);
-            let gone = state.with_dependents(&own, |id| id.0 >= first);
+            let gone = match state.main {
+                Some(main) if own.contains(&main) => state.objects.keys().copied().collect(),
+                _ => state.with_dependents(&own, |id| id.0 >= first),
+            };
             let nested_stay = state
                 .objects
                 .keys()
@@ -68,7 +71,18 @@ impl<T: 'static> Load<'_, T> {
             process.free_slots(slot.slot, 1, self.guest_ran);
         }
         let mut created = process.remove(store, &gone, self.guest_ran);
-        created.append(&mut self.created);
+        if !nested_stay {
+            created.append(&mut self.created);
+        }
+        if self.stack_memory.size > 0 && !main_goes && !nested_stay {
+            // The stack pointer was made by this load, and nobody else has it.
+            let mut state = process.state();
+            state.stack_pointer = None;
+            state.stack = None;
+            state.owns_stack_pointer = false;
+            drop(state);
+            process.give_back_memory(store, self.stack_memory);
+        }
         let mut state = process.state();
         if main_goes {
             *state = State {
