@@ -26,6 +26,8 @@ pub(crate) mod store;
 pub(crate) mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod value;
 
