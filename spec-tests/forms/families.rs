@@ -2,7 +2,7 @@
 
 use super::harness::Group;
 use super::language::{Expr, Function, Stmt};
-use super::operators::{BINARY, Binary, LOADS, STORES, Ty, UNARY, binary, unary};
+use super::operators::{BINARY, Binary, LOADS, STORES, Ty, UNARY, binary, load_of, unary};
 use super::shapes::{
     Consumer, I32_CONSUMERS, MAIN_PRODUCERS, PRODUCERS, Producer, Random, VALUE_CONSUMERS,
     arguments, comparison, consume, function, global, group_with_helpers, identity, local, param,
@@ -22,7 +22,15 @@ pub fn names() -> Vec<String> {
             names.push(format!("{family}-{}", ty.name()));
         }
     }
-    for family in ["counted-loops", "bulk", "br-table", "blocks", "fused"] {
+    for family in [
+        "counted-loops",
+        "bulk",
+        "br-table",
+        "blocks",
+        "fused",
+        "other-memory",
+        "far",
+    ] {
         names.push(family.to_owned());
     }
     names
@@ -55,6 +63,8 @@ pub fn build(name: &str) -> Group {
         "br-table" => br_tables(&mut group, random),
         "blocks" => blocks(&mut group, random),
         "fused" => fused(&mut group, random),
+        "other-memory" => other_memory(&mut group, random),
+        "far" => far(&mut group, random),
         other => panic!("no family `{other}`"),
     }
     group
@@ -1016,11 +1026,14 @@ fn fused(group: &mut Group, random: &mut Random) {
             }
         }
     }
-    // Bit tests, with the operands in both orders.
+    // Bit tests as conditions and as values, and twice negated.
     for ty in [Ty::I32, Ty::I64] {
         let and = binary(&format!("{}.and", ty.name()));
         let eqz = unary(&format!("{}.eqz", ty.name()));
-        for consumer in I32_CONSUMERS {
+        let consumers = I32_CONSUMERS.iter().chain(VALUE_CONSUMERS);
+        for (consumer, twice) in
+            consumers.flat_map(|consumer| [(consumer, false), (consumer, true)])
+        {
             for left in PRODUCERS {
                 for right in MAIN_PRODUCERS {
                     let (Some((mut before, l)), Some((more, r))) = (
@@ -1030,11 +1043,175 @@ fn fused(group: &mut Group, random: &mut Random) {
                         continue;
                     };
                     before.extend(more);
-                    let test = Expr::unary(eqz, Expr::binary(and, l, r));
+                    let mut test = Expr::unary(eqz, Expr::binary(and, l, r));
+                    if twice {
+                        test = Expr::unary(unary("i32.eqz"), test);
+                    }
                     let function = consume(*consumer, Ty::I32, before, test);
                     let arguments = arguments(random, CALLS, false);
                     group.test(format!("bit test -> {consumer:?}"), function, arguments);
                 }
+            }
+        }
+    }
+    // A counter that is stepped and tested by an `if`.
+    for step in [1, -1, 8] {
+        for by_tee in [false, true] {
+            let counter = param(Ty::I32, 0);
+            let stepped = Expr::op("i32.add", Expr::Local(counter), Expr::i32(step));
+            let (mut body, condition) = if by_tee {
+                (Vec::new(), Expr::tee(counter, stepped))
+            } else {
+                (vec![Stmt::Set(counter, stepped)], Expr::Local(counter))
+            };
+            let flag = local(Ty::I32, 1);
+            let (ten, twenty) = (Expr::i32(10), Expr::i32(20));
+            body.push(Stmt::If(
+                condition,
+                vec![Stmt::Set(flag, ten)],
+                vec![Stmt::Set(flag, twenty)],
+            ));
+            let value = Expr::op("i32.xor", Expr::Local(flag), Expr::Local(counter));
+            let mut lists = arguments(random, CALLS, false);
+            lists[0][counter as usize] = u64::from(step.wrapping_neg() as u32);
+            group.test(
+                "if of a step".to_owned(),
+                function(Ty::I32, body, value),
+                lists,
+            );
+        }
+    }
+}
+
+/// Loads and stores of the second memory.
+fn other_memory(group: &mut Group, random: &mut Random) {
+    for op in LOADS {
+        for consumer in [
+            Consumer::Result,
+            Consumer::Set,
+            Consumer::Left,
+            Consumer::Right,
+        ] {
+            for (label, before, address) in addresses(random) {
+                let offset = if random.once_in(2) {
+                    0
+                } else {
+                    random.one_of(OFFSETS)
+                };
+                let load = Expr::LoadOther(op, offset, Box::new(address));
+                let function = consume(consumer, op.result, before, load);
+                let arguments = address_arguments(random, CALLS);
+                group.test(
+                    format!("other {} {offset} {label} -> {consumer:?}", op.name),
+                    function,
+                    arguments,
+                );
+            }
+        }
+    }
+    for op in STORES {
+        for producer in PRODUCERS {
+            for (label, before, address) in addresses(random) {
+                let Some((more, value)) = produce(random, *producer, op.operand, 1) else {
+                    continue;
+                };
+                let offset = if random.once_in(2) {
+                    0
+                } else {
+                    random.one_of(OFFSETS)
+                };
+                let mut body = before;
+                body.extend(more);
+                body.push(Stmt::StoreOther(op, offset, address, value));
+                // The first memory must not be touched, nor its registers lost.
+                let function =
+                    function(Ty::I32, body, Expr::load(load_of(Ty::I32), 0, Expr::i32(8)));
+                let arguments = address_arguments(random, CALLS);
+                group.test(
+                    format!("other {} {offset} {label} <- {producer:?}", op.name),
+                    function,
+                    arguments,
+                );
+            }
+        }
+    }
+}
+
+/// More slots than 16-bit offsets reach lie before the locals.
+const FAR: u32 = 8_300;
+
+/// A sample of the other groups with locals beyond the reach of 16-bit slot offsets.
+fn far(group: &mut Group, random: &mut Random) {
+    // The sample's frames are large: repeating all of them would only measure how fast memory is zeroed.
+    group.most_repeated = 30;
+    let families = [
+        "binary-i32",
+        "binary-i64",
+        "binary-f32",
+        "binary-f64",
+        "unary-i32",
+        "unary-f64",
+        "load-i32",
+        "load-f64",
+        "store-i32",
+        "store-f32",
+        "store-f64",
+        "select-i64",
+        "select-f32",
+        "counted-loops",
+        "br-table",
+        "blocks",
+        "bulk",
+        "fused",
+        "other-memory",
+    ];
+    for family in families {
+        let source = build(family);
+        for _ in 0..12 {
+            let call = &source.calls[random.below(source.calls.len())];
+            let near = &source.functions[call.function as usize];
+            let label = format!("far {family} {}", call.label);
+            group.test(label, near.with_far_locals(FAR), call.arguments.clone());
+        }
+    }
+    // Calls from far frames, direct, indirect and as tail calls, with arguments of all kinds.
+    for ty in Ty::ALL {
+        for (number, producer) in PRODUCERS.iter().enumerate() {
+            let (Some((mut body, a)), Some((more, b))) = (
+                produce(random, *producer, ty, 0),
+                produce(random, Producer::Computed, ty, 1),
+            ) else {
+                continue;
+            };
+            body.extend(more);
+            let list = vec![a, b];
+            let index = match number % 3 {
+                0 => Expr::i32(second(ty) as i32),
+                1 => Expr::op("i32.and", Expr::Local(param(Ty::I32, 0)), Expr::i32(3)),
+                _ => Expr::Local(param(Ty::I32, 1)),
+            };
+            for form in 0..4 {
+                let call = if form < 2 {
+                    Expr::Call(second(ty), list.clone())
+                } else {
+                    Expr::CallIndirect {
+                        like: second(ty),
+                        arguments: list.clone(),
+                        index: Box::new(index.clone()),
+                    }
+                };
+                let near = Function {
+                    tail: form % 2 == 1,
+                    ..function(ty, body.clone(), call)
+                };
+                let mut lists = arguments(random, CALLS, false);
+                lists[0][param(Ty::I32, 0) as usize] = u64::from(second(ty));
+                lists[1][param(Ty::I32, 1) as usize] = u64::from(second(ty));
+                group.test(
+                    format!("far call {producer:?} {form}"),
+                    near.with_far_locals(FAR),
+                    lists,
+                );
             }
         }
     }
