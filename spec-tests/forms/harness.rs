@@ -382,7 +382,7 @@ fn resynchronise(running: &mut Running, world: &World<'_>) -> bool {
             .instance
             .get_global(&mut running.store, &format!("g{index}"));
         let value = to_val(*ty, world.globals[index]);
-        if !global.is_some_and(|global| global.set(&mut running.store, value).is_ok()) {
+        if global.is_none_or(|global| global.set(&mut running.store, value).is_err()) {
             return false;
         }
     }
