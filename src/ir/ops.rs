@@ -398,8 +398,21 @@ impl Op {
         self.family() == family as usize
     }
 
+    /// Whether the form completes its family's grid without a use: a constant subtrahend is added, and an
+    /// address and an integer value are never both in the one integer accumulator.
+    pub fn is_unused(self) -> bool {
+        let family = self.family();
+        let integer_store =
+            (Family::I32Store as usize..=Family::I64Store32 as usize).contains(&family);
+        (self.is(Family::I32Sub) && (6..10).contains(&self.form()))
+            || (integer_store && STORE_FORMS.get(usize::from(self.form())) == Some(&"aa"))
+    }
+
     /// Name as the disassembly and the coverage report print it, `None` if there is no such operator.
     pub fn name(self) -> Option<String> {
+        if self.is_unused() {
+            return None;
+        }
         let info = FAMILIES.get(self.family())?;
         let form = usize::from(self.form());
         let form = match info.forms.get(form) {

@@ -42,6 +42,7 @@ impl Emitter {
 
     /// Emits an instruction of two words; longer ones push the rest.
     pub fn emit(&mut self, op: Op, word: u64) -> usize {
+        debug_assert!(!op.is_unused(), "operator {op:?} is said to be unused");
         let start = self.code.len();
         self.code.push(u64::from(op.0));
         self.code.push(word);
