@@ -7,13 +7,31 @@ use std::path::{Path, PathBuf};
 
 /// The layers in order: each uses only itself and those before it. `lib.rs` and `main.rs` stand outside.
 const LAYERS: &[&str] = &[
-    "error", "trap", "config", "module", "ir", "translate", "runtime", "exec", "link", "host", "cli",
+    "error",
+    "trap",
+    "config",
+    "module",
+    "ir",
+    "translate",
+    "runtime",
+    "exec",
+    "link",
+    "host",
+    "cli",
 ];
 
 /// Uses of a later layer that are meant, with the reason.
 const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("error", "trap", "an error can be a trap; both belong to the bottom layer"),
-    ("config", "module", "the engine interns the function types of all its modules"),
+    (
+        "error",
+        "trap",
+        "an error can be a trap; both belong to the bottom layer",
+    ),
+    (
+        "config",
+        "module",
+        "the engine interns the function types of all its modules",
+    ),
 ];
 
 /// Files that are longer than `MOST_LINES`, with the reason.
@@ -29,8 +47,17 @@ const NO_UNWRAP: &[&str] = &["src/link/", "src/host/", "src/module/"];
 
 /// All that the top level may hold. Files whose name begins with a dot are free.
 const TOP_LEVEL: &[&str] = &[
-    "Cargo.toml", "Cargo.lock", "README.md", "src", "spec-tests", "fixtures", "benches", "target",
-    "LICENSE-APACHE", "LICENSE-MIT", "LICENSE",
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "src",
+    "spec-tests",
+    "fixtures",
+    "benches",
+    "target",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "LICENSE",
 ];
 
 /// What the library needs without any feature.
@@ -76,7 +103,12 @@ fn read(name: &str) -> String {
 
 /// Fails with the list of problems, if there are any.
 fn report(problems: Vec<String>) {
-    assert!(problems.is_empty(), "{} problems:\n  {}", problems.len(), problems.join("\n  "));
+    assert!(
+        problems.is_empty(),
+        "{} problems:\n  {}",
+        problems.len(),
+        problems.join("\n  ")
+    );
 }
 
 /// A source line without strings and comments, as far as a line can tell.
@@ -115,12 +147,18 @@ fn a_layer_uses_only_those_before_it() {
     let mut problems = Vec::new();
     for name in files("src", "rs") {
         let inside = name.trim_start_matches("src/");
-        let layer = inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs");
+        let layer = inside
+            .split('/')
+            .next()
+            .unwrap_or(inside)
+            .trim_end_matches(".rs");
         if ["lib", "main", "build"].contains(&layer) {
             continue;
         }
         let Some(own) = position(layer) else {
-            problems.push(format!("{name}: `{layer}` is not one of the layers {LAYERS:?}"));
+            problems.push(format!(
+                "{name}: `{layer}` is not one of the layers {LAYERS:?}"
+            ));
             continue;
         };
         let text = read(&name);
@@ -212,9 +250,17 @@ fn guest_controlled_layers_do_not_unwrap() {
         let text = read(&name);
         for (number, line) in lines_before_tests(&text) {
             let code = code_of(line);
-            for shortcut in [".unwrap()", ".expect(", "unreachable!(", "todo!(", "unimplemented!("] {
+            for shortcut in [
+                ".unwrap()",
+                ".expect(",
+                "unreachable!(",
+                "todo!(",
+                "unimplemented!(",
+            ] {
                 if code.contains(shortcut) {
-                    problems.push(format!("{name}:{number}: `{shortcut}` in a layer with guest-controlled data"));
+                    problems.push(format!(
+                        "{name}:{number}: `{shortcut}` in a layer with guest-controlled data"
+                    ));
                 }
             }
         }
@@ -255,7 +301,10 @@ fn unsafe_code_stays_in_its_folders_and_says_why_it_is_sound() {
                 continue;
             }
             if !may {
-                problems.push(format!("{name}:{}: unsafe code outside {UNSAFE_FOLDERS:?}", index + 1));
+                problems.push(format!(
+                    "{name}:{}: unsafe code outside {UNSAFE_FOLDERS:?}",
+                    index + 1
+                ));
                 continue;
             }
             let is_block = code.contains("unsafe {") || code.contains("unsafe impl");
@@ -271,7 +320,9 @@ fn unsafe_code_stays_in_its_folders_and_says_why_it_is_sound() {
 /// A macro's calling convention may be explained once for the blocks in it, at most 12 lines above.
 fn has_safety_comment(lines: &[&str], index: usize) -> bool {
     let first = index.saturating_sub(12);
-    lines[first..=index].iter().any(|line| line.contains("SAFETY:"))
+    lines[first..=index]
+        .iter()
+        .any(|line| line.contains("SAFETY:"))
 }
 
 #[test]
@@ -309,7 +360,8 @@ fn dependencies() -> Vec<(String, bool)> {
         .filter_map(|line| {
             let line = line.trim();
             let (name, rest) = line.split_once('=')?;
-            (!line.starts_with('#')).then(|| (name.trim().to_owned(), rest.contains("optional = true")))
+            (!line.starts_with('#'))
+                .then(|| (name.trim().to_owned(), rest.contains("optional = true")))
         })
         .collect()
 }
@@ -321,21 +373,44 @@ fn the_core_has_three_dependencies() {
         .filter(|(_, optional)| !optional)
         .map(|(name, _)| name)
         .collect();
-    let expected: BTreeSet<String> = CORE_DEPENDENCIES.iter().map(|name| (*name).to_owned()).collect();
+    let expected: BTreeSet<String> = CORE_DEPENDENCIES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
     assert_eq!(needed, expected);
-    let optional = dependencies().iter().filter(|(_, optional)| *optional).count();
-    assert!(optional > 0, "the optional dependencies were not found: is Cargo.toml read rightly?");
+    let optional = dependencies()
+        .iter()
+        .filter(|(_, optional)| *optional)
+        .count();
+    assert!(
+        optional > 0,
+        "the optional dependencies were not found: is Cargo.toml read rightly?"
+    );
 }
 
 #[test]
 fn cargo_agrees_that_the_core_has_three_dependencies() {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--no-default-features", "-e", "normal", "--prefix", "none", "--depth", "1"])
+        .args([
+            "tree",
+            "--offline",
+            "--no-default-features",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "--depth",
+            "1",
+        ])
         .current_dir(root())
         .output()
         .unwrap_or_else(|error| panic!("cargo tree: {error}"));
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let found: BTreeSet<&str> = text
         .lines()
         .skip(1)
@@ -357,7 +432,11 @@ fn no_file_names_a_registry_host() {
     let mut problems = Vec::new();
     let mut names = vec!["Cargo.toml".to_owned()];
     for (folder, extension) in [
-        ("src", "rs"), ("spec-tests", "rs"), ("benches", "rs"), ("fixtures", "toml"), ("fixtures", "md"),
+        ("src", "rs"),
+        ("spec-tests", "rs"),
+        ("benches", "rs"),
+        ("fixtures", "toml"),
+        ("fixtures", "md"),
     ] {
         if root().join(folder).exists() {
             names.extend(files(folder, extension));
@@ -381,6 +460,9 @@ fn no_file_names_a_registry_host() {
 
 #[test]
 fn the_code_of_a_line_leaves_out_strings_and_comments() {
-    assert_eq!(code_of(r#"let a = "unsafe { \" }"; // unsafe"#).trim(), "let a = ;");
+    assert_eq!(
+        code_of(r#"let a = "unsafe { \" }"; // unsafe"#).trim(),
+        "let a = ;"
+    );
     assert_eq!(code_of("unsafe { x() }"), "unsafe { x() }");
 }

@@ -68,9 +68,17 @@ fn too_deep_is_a_trap_and_the_instance_goes_on() {
                     config.limits.stack_bytes = 4 << 20;
                 });
                 let (mut store, instance) = instance(&engine, RECURSIVE);
-                for name in ["endless", "endless-wide", "endless-mutual", "endless-indirect"] {
-                    let arguments: &[Val] =
-                        if name == "endless-indirect" { &[Val::I32(0)] } else { &[] };
+                for name in [
+                    "endless",
+                    "endless-wide",
+                    "endless-mutual",
+                    "endless-indirect",
+                ] {
+                    let arguments: &[Val] = if name == "endless-indirect" {
+                        &[Val::I32(0)]
+                    } else {
+                        &[]
+                    };
                     for _ in 0..3 {
                         let outcome = call(&mut store, instance, name, arguments);
                         let code = trap_code(&outcome);
@@ -105,8 +113,14 @@ fn the_limit_of_the_value_stack_is_kept() {
     };
     let (small, large) = (deepest(64 << 10), deepest(1 << 20));
     assert!(small > 100, "only {small} frames in 64 KiB");
-    assert!(large > small * 10, "{small} frames in 64 KiB, {large} in 1 MiB");
-    assert!((large as usize) < (1 << 20) / 8, "{large} frames cannot fit 1 MiB");
+    assert!(
+        large > small * 10,
+        "{small} frames in 64 KiB, {large} in 1 MiB"
+    );
+    assert!(
+        (large as usize) < (1 << 20) / 8,
+        "{large} frames cannot fit 1 MiB"
+    );
 }
 
 /// A guest whose `down(n)` calls the host, which calls `down(n - 1)`.
@@ -121,13 +135,18 @@ const BOUNCING: &str = r#"(module
 fn bouncing(engine: &Engine) -> (Store<()>, Instance) {
     let mut linker = Linker::new(engine);
     let up = |mut caller: Caller<'_, ()>, n: i32| -> Result<i32, Error> {
-        let down = caller.get_export("down").and_then(dynlink::Extern::into_func);
+        let down = caller
+            .get_export("down")
+            .and_then(dynlink::Extern::into_func);
         let down = down.ok_or_else(|| Error::msg("no `down`"))?;
         let mut results = [Val::I32(0)];
         down.call(&mut caller, &[Val::I32(n)], &mut results)?;
         results[0].i32().ok_or_else(|| Error::msg("not an i32"))
     };
-    linker.func_wrap("host", "up", up).map(drop).unwrap_or_else(|error| panic!("{error}"));
+    linker
+        .func_wrap("host", "up", up)
+        .map(drop)
+        .unwrap_or_else(|error| panic!("{error}"));
     let module = Module::new(engine, &wasm(BOUNCING)).unwrap_or_else(|error| panic!("{error}"));
     let mut store = Store::new(engine, ());
     let instance = linker.instantiate(&mut store, &module);
@@ -143,7 +162,11 @@ fn guests_and_hosts_that_call_each_other_are_limited() {
         assert_eq!(fine.unwrap_or_else(|error| panic!("{error}")), 90);
         for depth in [200, 100_000, -1] {
             let outcome = call(&mut store, instance, "down", &[Val::I32(depth)]);
-            assert_eq!(trap_code(&outcome), Some(TrapCode::StackOverflow), "{outcome:?}");
+            assert_eq!(
+                trap_code(&outcome),
+                Some(TrapCode::StackOverflow),
+                "{outcome:?}"
+            );
             assert_eq!(call(&mut store, instance, "answer", &[]).ok(), Some(42));
         }
         let again = call(&mut store, instance, "down", &[Val::I32(90)]);
@@ -159,6 +182,10 @@ fn the_limit_of_host_recursion_can_be_lowered_for_small_native_stacks() {
         let fine = call(&mut store, instance, "down", &[Val::I32(15)]);
         assert_eq!(fine.unwrap_or_else(|error| panic!("{error}")), 15);
         let outcome = call(&mut store, instance, "down", &[Val::I32(25)]);
-        assert_eq!(trap_code(&outcome), Some(TrapCode::StackOverflow), "{outcome:?}");
+        assert_eq!(
+            trap_code(&outcome),
+            Some(TrapCode::StackOverflow),
+            "{outcome:?}"
+        );
     });
 }

@@ -78,10 +78,16 @@ fn a_file_that_is_no_module_says_what_it_is_not() {
         let error = rejected(bytes);
         let text = error.to_string();
         assert!(
-            matches!(error.kind(), ErrorKind::Malformed { .. } | ErrorKind::Unsupported { .. }),
+            matches!(
+                error.kind(),
+                ErrorKind::Malformed { .. } | ErrorKind::Unsupported { .. }
+            ),
             "{what}: {text}"
         );
-        assert!(text.len() > 20, "{what}: the message says too little: {text}");
+        assert!(
+            text.len() > 20,
+            "{what}: the message says too little: {text}"
+        );
     }
 }
 
@@ -97,7 +103,11 @@ fn a_file_that_cannot_be_read_is_named() {
             Ok(_) => panic!("{} was loaded", path.display()),
             Err(error) => error.to_string(),
         };
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         assert!(error.contains(&name), "{error}");
     }
 }
@@ -113,15 +123,36 @@ fn counts_that_no_file_can_hold_are_errors_at_once() {
     // Names, bodies and segments that are longer than the file.
     rejected(&module(&[(0, leb(u64::from(u32::MAX)))]));
     rejected(&module(&[(2, [leb(1), leb(u64::from(u32::MAX))].concat())]));
-    rejected(&module(&[(10, [leb(1), leb(u64::from(u32::MAX))].concat())]));
-    rejected(&module(&[(11, [vec![1, 1], leb(u64::from(u32::MAX))].concat())]));
+    rejected(&module(&[(
+        10,
+        [leb(1), leb(u64::from(u32::MAX))].concat(),
+    )]));
+    rejected(&module(&[(
+        11,
+        [vec![1, 1], leb(u64::from(u32::MAX))].concat(),
+    )]));
     // Locals: 2^32 - 1 of one type, and many groups whose sum overflows.
     let locals = [leb(1), leb(u64::from(u32::MAX)), vec![0x7f, 0x0b]].concat();
     let body = [leb(1), leb(locals.len() as u64), locals].concat();
-    rejected(&module(&[(1, vec![1, 0x60, 0, 0]), (3, vec![1, 0]), (10, body)]));
-    let locals = [leb(2), leb(0xffff_fff0), vec![0x7f], leb(0x20), vec![0x7e, 0x0b]].concat();
+    rejected(&module(&[
+        (1, vec![1, 0x60, 0, 0]),
+        (3, vec![1, 0]),
+        (10, body),
+    ]));
+    let locals = [
+        leb(2),
+        leb(0xffff_fff0),
+        vec![0x7f],
+        leb(0x20),
+        vec![0x7e, 0x0b],
+    ]
+    .concat();
     let body = [leb(1), leb(locals.len() as u64), locals].concat();
-    rejected(&module(&[(1, vec![1, 0x60, 0, 0]), (3, vec![1, 0]), (10, body)]));
+    rejected(&module(&[
+        (1, vec![1, 0x60, 0, 0]),
+        (3, vec![1, 0]),
+        (10, body),
+    ]));
     // A section that says it is 2^32 - 1 bytes long.
     let mut bytes = b"\0asm\x01\0\0\0\x01".to_vec();
     bytes.extend(leb(u64::from(u32::MAX)));
@@ -137,7 +168,13 @@ fn alignments_of_libraries_beyond_the_limit_are_errors_that_name_the_section() {
                 Err(error) => error,
             };
             assert!(
-                matches!(error.kind(), ErrorKind::Section { section: "dylink.0", .. }),
+                matches!(
+                    error.kind(),
+                    ErrorKind::Section {
+                        section: "dylink.0",
+                        ..
+                    }
+                ),
                 "alignment 2^{align}: {error}"
             );
             rejected(&bytes);
@@ -152,7 +189,14 @@ fn alignments_of_libraries_beyond_the_limit_are_errors_that_name_the_section() {
 
 #[test]
 fn sizes_of_libraries_at_the_limit_are_read_or_rejected_never_wrapped() {
-    let all = [0, 1, 1 << 16, 1 << 31, u64::from(u32::MAX) - 1, u64::from(u32::MAX)];
+    let all = [
+        0,
+        1,
+        1 << 16,
+        1 << 31,
+        u64::from(u32::MAX) - 1,
+        u64::from(u32::MAX),
+    ];
     for memory in all {
         for table in all {
             match DylinkInfo::read(&mem_info(memory, 4, table, 0)) {
@@ -162,9 +206,15 @@ fn sizes_of_libraries_at_the_limit_are_read_or_rejected_never_wrapped() {
                 }
                 Ok(None) => panic!("the section was not found"),
                 Err(error) => {
-                    let named = matches!(error.kind(), ErrorKind::Section { .. } | ErrorKind::Limit { .. });
+                    let named = matches!(
+                        error.kind(),
+                        ErrorKind::Section { .. } | ErrorKind::Limit { .. }
+                    );
                     assert!(named, "{error}");
-                    assert!(memory >= 1 << 31 || table >= 1 << 16, "{memory} {table}: {error}");
+                    assert!(
+                        memory >= 1 << 31 || table >= 1 << 16,
+                        "{memory} {table}: {error}"
+                    );
                 }
             }
         }
@@ -179,15 +229,23 @@ fn sizes_of_libraries_at_the_limit_are_read_or_rejected_never_wrapped() {
 #[test]
 fn a_module_longer_than_the_limit_is_refused_before_it_is_read() {
     let engine = engine(|config| config.limits.module_bytes = 64);
-    let bytes = wasm(r#"(module (memory 1) (data (i32.const 0) "0123456789012345678901234567890123456789012345678901234567890123456789"))"#);
-    let error = Module::new(&engine, &bytes).err().unwrap_or_else(|| panic!("accepted"));
+    let bytes = wasm(
+        r#"(module (memory 1) (data (i32.const 0) "0123456789012345678901234567890123456789012345678901234567890123456789"))"#,
+    );
+    let error = Module::new(&engine, &bytes)
+        .err()
+        .unwrap_or_else(|| panic!("accepted"));
     assert!(matches!(error.kind(), ErrorKind::Limit { .. }), "{error}");
 }
 
 #[test]
 fn memories_and_tables_beyond_the_limits_are_refused_before_they_are_allocated() {
     let engine = engine(|config| {
-        config.limits = Limits { memory_pages: 10, table_elements: 100, ..Limits::default() };
+        config.limits = Limits {
+            memory_pages: 10,
+            table_elements: 100,
+            ..Limits::default()
+        };
     });
     for text in [
         "(module (memory 11))",
@@ -201,11 +259,19 @@ fn memories_and_tables_beyond_the_limits_are_refused_before_they_are_allocated()
             let mut store = Store::new(&engine, ());
             Instance::new(&mut store, &module, &[]).map(drop)
         });
-        let error = outcome.err().unwrap_or_else(|| panic!("{text} was instantiated"));
-        assert!(matches!(error.kind(), ErrorKind::Limit { .. }), "{text}: {error}");
+        let error = outcome
+            .err()
+            .unwrap_or_else(|| panic!("{text} was instantiated"));
+        assert!(
+            matches!(error.kind(), ErrorKind::Limit { .. }),
+            "{text}: {error}"
+        );
     }
     // A maximum beyond the limit is allowed: it is a promise not to grow further.
-    instance(&engine, "(module (memory 1 65536) (table 1 4294967295 funcref))");
+    instance(
+        &engine,
+        "(module (memory 1 65536) (table 1 4294967295 funcref))",
+    );
 }
 
 #[test]
@@ -219,7 +285,9 @@ fn proposals_that_are_not_supported_are_named() {
     ] {
         let error = rejected(&wasm(text));
         match error.kind() {
-            ErrorKind::Unsupported { proposal: found, .. } => assert!(
+            ErrorKind::Unsupported {
+                proposal: found, ..
+            } => assert!(
                 found.to_lowercase().contains(proposal),
                 "{text}: expected `{proposal}` to be named: {error}"
             ),
@@ -349,9 +417,19 @@ fn a_very_large_br_table_works() {
                (i32.const 12)))"
         );
         let (mut store, instance) = instance(&Engine::default(), &text);
-        for (index, expected) in [(0, 10), (1, 11), (count as i32 - 1, 11), (count as i32, 12), (-1, 12)] {
+        for (index, expected) in [
+            (0, 10),
+            (1, 11),
+            (count as i32 - 1, 11),
+            (count as i32, 12),
+            (-1, 12),
+        ] {
             let found = call(&mut store, instance, "f", &[Val::I32(index)]);
-            assert_eq!(found.unwrap_or_else(|error| panic!("{error}")), expected, "index {index}");
+            assert_eq!(
+                found.unwrap_or_else(|error| panic!("{error}")),
+                expected,
+                "index {index}"
+            );
         }
     }
 }
@@ -361,7 +439,10 @@ fn a_trap_in_the_start_function_is_an_error_and_the_store_goes_on() {
     let engine = Engine::default();
     let bad = Module::new(&engine, &wasm("(module (func $s unreachable) (start $s))"));
     let bad = bad.unwrap_or_else(|error| panic!("{error}"));
-    let (mut store, good) = instance(&engine, "(module (func (export \"f\") (result i32) (i32.const 9)))");
+    let (mut store, good) = instance(
+        &engine,
+        "(module (func (export \"f\") (result i32) (i32.const 9)))",
+    );
     for _ in 0..100 {
         let outcome = Instance::new(&mut store, &bad, &[]);
         assert_eq!(trap_code(&outcome), Some(TrapCode::Unreachable));

@@ -94,7 +94,9 @@ fn corpus(most: usize) -> Vec<(String, Vec<u8>)> {
 
 fn modules_of(file: &TestFile<'_>, most: usize, modules: &mut Vec<(String, Vec<u8>)>) {
     let Ok(buffer) = file.wast() else { return };
-    let Ok(directives) = buffer.directives() else { return };
+    let Ok(directives) = buffer.directives() else {
+        return;
+    };
     for (number, directive) in directives.into_iter().enumerate() {
         if let WastDirective::Module(QuoteWat::Wat(mut module)) = directive
             && let Ok(bytes) = module.encode()
@@ -120,7 +122,11 @@ fn exercise(engine: &Engine, bytes: &[u8]) -> Result<usize, Error> {
     for func in functions.iter().take(40) {
         let ty = func.ty(&store);
         let arguments: Vec<Val> = ty.params().iter().map(|ty| Val::default_for(*ty)).collect();
-        let mut results: Vec<Val> = ty.results().iter().map(|ty| Val::default_for(*ty)).collect();
+        let mut results: Vec<Val> = ty
+            .results()
+            .iter()
+            .map(|ty| Val::default_for(*ty))
+            .collect();
         store.set_fuel(20_000)?;
         // A trap or the end of the fuel is as good as a result.
         let _outcome = func.call(&mut store, &arguments, &mut results);
@@ -137,7 +143,11 @@ fn check(engine: &Engine, bytes: &[u8], what: &dyn Fn() -> String) -> bool {
     match outcome {
         Ok(Ok(_)) => true,
         Ok(Err(error)) => {
-            assert!(!error.to_string().is_empty(), "{}: an error without a text", what());
+            assert!(
+                !error.to_string().is_empty(),
+                "{}: an error without a text",
+                what()
+            );
             false
         }
         Err(_) => panic!("{}: panicked on {}", what(), hex(bytes)),
@@ -185,12 +195,18 @@ fn a_module_cut_inside_a_section_is_an_error() {
             let ok = check(&engine, &bytes[..at], &|| format!("{name} cut at {at}"));
             if ok {
                 accepted += 1;
-                assert!(ends.contains(&at), "{name} cut at {at}, inside a section, was accepted");
+                assert!(
+                    ends.contains(&at),
+                    "{name} cut at {at}, inside a section, was accepted"
+                );
             }
         }
     }
     assert!(cuts >= 40_000, "only {cuts} cuts");
-    assert!(accepted > 0 && accepted < cuts / 10, "{accepted} of {cuts} cut modules were accepted");
+    assert!(
+        accepted > 0 && accepted < cuts / 10,
+        "{accepted} of {cuts} cut modules were accepted"
+    );
 }
 
 #[test]
@@ -202,7 +218,11 @@ fn flipped_bits_never_break_the_engine() {
     let mut accepted = 0;
     for round in 0..FLIPS {
         // Every fourth one changes the module with most kinds of sections.
-        let (name, bytes) = &corpus[if round % 4 == 0 { 0 } else { random.below(corpus.len()) }];
+        let (name, bytes) = &corpus[if round % 4 == 0 {
+            0
+        } else {
+            random.below(corpus.len())
+        }];
         let mut changed = bytes.clone();
         let flips = 1 + random.below(3);
         for _ in 0..flips {
@@ -217,8 +237,14 @@ fn flipped_bits_never_break_the_engine() {
         }
     }
     // Flips in constants and names leave valid modules: both outcomes must be met often.
-    assert!(accepted > FLIPS / 20, "only {accepted} of {FLIPS} were accepted");
-    assert!(accepted < FLIPS * 19 / 20, "{accepted} of {FLIPS} were accepted");
+    assert!(
+        accepted > FLIPS / 20,
+        "only {accepted} of {FLIPS} were accepted"
+    );
+    assert!(
+        accepted < FLIPS * 19 / 20,
+        "{accepted} of {FLIPS} were accepted"
+    );
 }
 
 #[test]
@@ -227,7 +253,11 @@ fn replaced_bytes_never_break_the_engine() {
     let corpus = corpus(2048);
     let mut random = Random(99);
     for round in 0..6_000 {
-        let (name, bytes) = &corpus[if round % 2 == 0 { 0 } else { random.below(corpus.len()) }];
+        let (name, bytes) = &corpus[if round % 2 == 0 {
+            0
+        } else {
+            random.below(corpus.len())
+        }];
         let mut changed = bytes.clone();
         for _ in 0..1 + random.below(4) {
             if changed.len() > 8 {

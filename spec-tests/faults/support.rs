@@ -1,8 +1,8 @@
 //! What the fault tests share.
 
 use dynlink::{
-    Config, Dispatch, Engine, Error, Extern, ExternType, Func, Global, Instance, Memory, Module, Ref,
-    RefType, Store, Table, Trap, TrapCode, Val,
+    Config, Dispatch, Engine, Error, Extern, ExternType, Func, Global, Instance, Memory, Module,
+    Ref, RefType, Store, Table, Trap, TrapCode, Val,
 };
 
 /// Both ways of dispatch.
@@ -41,7 +41,9 @@ pub fn instance(engine: &Engine, text: &str) -> (Store<()>, Instance) {
     let module = Module::new(engine, &wasm(text)).unwrap_or_else(|error| panic!("{error}"));
     let mut store = Store::new(engine, ());
     if engine.config().fuel {
-        store.set_fuel(1 << 40).unwrap_or_else(|error| panic!("{error}"));
+        store
+            .set_fuel(1 << 40)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
     let instance =
         Instance::new(&mut store, &module, &[]).unwrap_or_else(|error| panic!("{error}"));
@@ -72,7 +74,9 @@ pub fn trap_code<T: std::fmt::Debug>(outcome: &Result<T, Error>) -> Option<TrapC
 pub fn on_stack<T: Send + 'static>(bytes: usize, run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::Builder::new().stack_size(bytes).spawn(run);
     let thread = thread.unwrap_or_else(|error| panic!("cannot start a thread: {error}"));
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The native stack that guests must not exceed, however deep they recurse.
@@ -86,8 +90,11 @@ pub fn stub_imports(store: &mut Store<()>, module: &Module) -> Result<Vec<Extern
         .map(|ty| {
             Ok(match ty {
                 ExternType::Func(ty) => {
-                    let results: Vec<Val> =
-                        ty.results().iter().map(|ty| Val::default_for(*ty)).collect();
+                    let results: Vec<Val> = ty
+                        .results()
+                        .iter()
+                        .map(|ty| Val::default_for(*ty))
+                        .collect();
                     Extern::Func(Func::new(&mut *store, ty, move |_, _, found| {
                         found.copy_from_slice(&results);
                         Ok(())

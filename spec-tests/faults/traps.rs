@@ -1,7 +1,9 @@
 //! What a trap tells: its code, the names of the frames, the host's own error; and that the process goes on.
 
 use crate::support::{DISPATCHES, call, engine, instance, trap_code, wasm};
-use dynlink::{Config, Engine, Error, Func, FuncType, Instance, Linker, Module, Store, Trap, TrapCode, Val};
+use dynlink::{
+    Config, Engine, Error, Func, FuncType, Instance, Linker, Module, Store, Trap, TrapCode, Val,
+};
 
 const TRAPPING: &str = r#"(module $lib
   (type $i (func (result i32)))
@@ -60,7 +62,9 @@ fn every_trap_has_its_code_and_the_instance_goes_on() {
 }
 
 fn trap_of(error: &Error) -> &Trap {
-    error.trap().unwrap_or_else(|| panic!("not a trap: {error}"))
+    error
+        .trap()
+        .unwrap_or_else(|| panic!("not a trap: {error}"))
 }
 
 #[test]
@@ -70,14 +74,26 @@ fn a_backtrace_names_library_and_functions() {
         let module = Module::with_name(&engine, wasm(TRAPPING), "libtrap.so");
         let module = module.unwrap_or_else(|error| panic!("{error}"));
         let mut store = Store::new(&engine, ());
-        let instance = Instance::new(&mut store, &module, &[]).unwrap_or_else(|error| panic!("{error}"));
+        let instance =
+            Instance::new(&mut store, &module, &[]).unwrap_or_else(|error| panic!("{error}"));
         let error = call(&mut store, instance, "nested", &[]).err();
         let error = error.unwrap_or_else(|| panic!("no trap"));
         let frames = &trap_of(&error).backtrace().frames;
-        let names: Vec<Option<&str>> = frames.iter().map(|frame| frame.function.as_deref()).collect();
+        let names: Vec<Option<&str>> = frames
+            .iter()
+            .map(|frame| frame.function.as_deref())
+            .collect();
         assert_eq!(names, [Some("unreachable"), Some("middle"), Some("outer")]);
-        assert!(frames.iter().all(|frame| frame.module.as_deref() == Some("libtrap.so")), "{frames:?}");
-        assert!(frames.iter().all(|frame| frame.offset.is_some()), "{frames:?}");
+        assert!(
+            frames
+                .iter()
+                .all(|frame| frame.module.as_deref() == Some("libtrap.so")),
+            "{frames:?}"
+        );
+        assert!(
+            frames.iter().all(|frame| frame.offset.is_some()),
+            "{frames:?}"
+        );
         let text = error.to_string();
         assert!(text.contains("libtrap.so!middle"), "{text}");
     }
@@ -85,11 +101,18 @@ fn a_backtrace_names_library_and_functions() {
 
 #[test]
 fn a_backtrace_of_a_deep_recursion_is_short() {
-    let text = r#"(module (func $deep (export "f") (result i32) (i32.add (call $deep) (i32.const 1))))"#;
+    let text =
+        r#"(module (func $deep (export "f") (result i32) (i32.add (call $deep) (i32.const 1))))"#;
     let (mut store, instance) = instance(&Engine::default(), text);
-    let error = call(&mut store, instance, "f", &[]).err().unwrap_or_else(|| panic!("no trap"));
+    let error = call(&mut store, instance, "f", &[])
+        .err()
+        .unwrap_or_else(|| panic!("no trap"));
     let trace = trap_of(&error).backtrace();
-    assert!(!trace.frames.is_empty() && trace.frames.len() < 1000, "{} frames", trace.frames.len());
+    assert!(
+        !trace.frames.is_empty() && trace.frames.len() < 1000,
+        "{} frames",
+        trace.frames.len()
+    );
     assert!(trace.omitted > 10_000, "{} frames omitted", trace.omitted);
     assert!(error.to_string().len() < 20_000);
 }
@@ -110,22 +133,38 @@ fn a_host_error_comes_back_as_it_was() {
                 1 => Err(Error::msg("boom")),
                 2 => Err(Error::exit(3)),
                 3 => Err(Error::host(std::io::Error::other("disk on fire"))),
-                _ => Err(Trap::new(TrapCode::Unreachable).with_detail("by the host").into()),
+                _ => Err(Trap::new(TrapCode::Unreachable)
+                    .with_detail("by the host")
+                    .into()),
             }
         };
-        linker.func_wrap("host", "fail", fail).map(drop).unwrap_or_else(|error| panic!("{error}"));
+        linker
+            .func_wrap("host", "fail", fail)
+            .map(drop)
+            .unwrap_or_else(|error| panic!("{error}"));
         let module = Module::new(&engine, &wasm(text)).unwrap_or_else(|error| panic!("{error}"));
         let mut store = Store::new(&engine, ());
-        let instance = linker.instantiate(&mut store, &module).unwrap_or_else(|error| panic!("{error}"));
+        let instance = linker
+            .instantiate(&mut store, &module)
+            .unwrap_or_else(|error| panic!("{error}"));
         for (name, fine) in [("f", 42), ("tail", 40)] {
             for _ in 0..3 {
                 let mut fail = |kind: i32| call(&mut store, instance, name, &[Val::I32(kind)]);
-                assert_eq!(fail(0).unwrap_or_else(|error| panic!("{name}: {error}")), fine);
-                let boom = fail(1).err().map(|error| error.to_string()).unwrap_or_default();
+                assert_eq!(
+                    fail(0).unwrap_or_else(|error| panic!("{name}: {error}")),
+                    fine
+                );
+                let boom = fail(1)
+                    .err()
+                    .map(|error| error.to_string())
+                    .unwrap_or_default();
                 assert!(boom.contains("boom"), "{boom}");
                 let exit = fail(2).err().unwrap_or_else(|| panic!("no error"));
                 assert_eq!(exit.exit_status(), Some(3), "{exit}");
-                let disk = fail(3).err().map(|error| error.to_string()).unwrap_or_default();
+                let disk = fail(3)
+                    .err()
+                    .map(|error| error.to_string())
+                    .unwrap_or_default();
                 assert!(disk.contains("disk on fire"), "{disk}");
                 let trap = fail(4);
                 assert_eq!(trap_code(&trap), Some(TrapCode::Unreachable), "{trap:?}");

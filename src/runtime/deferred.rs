@@ -185,7 +185,7 @@ pub(crate) unsafe fn rehome_trampolines(
 ) {
     // SAFETY: by the contract; trampolines are alone in their groups.
     unsafe {
-        for group in (&(*core).groups).iter().flatten() {
+        for (_, group) in (&(*core).groups).iter() {
             let Some(func) = group.funcs.get(0) else {
                 continue;
             };

@@ -109,7 +109,7 @@ fn a_limiter_refuses_growth_of_the_guest_or_ends_it() {
             (func (export "memory") (param i32) (result i32) (memory.grow (local.get 0)))
             (func (export "table") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))"#;
         let guest = instance(&mut store, text, &[]);
-        let mut grow =
+        let grow =
             |store: &mut Store<Budget>, name, by: i32| run::<_, i32, _>(store, guest, name, by);
         assert_eq!(grow(&mut store, "memory", 2).unwrap(), 1);
         assert_eq!(grow(&mut store, "memory", 1).unwrap(), -1);
