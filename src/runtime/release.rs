@@ -29,7 +29,7 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
             .iter()
             .filter(|(number, _)| !going(number))
             .map(|(_, group)| &raw const *group)
-            .chain((&(*core).held).iter().map(|group| &raw const **group))
+            .chain((&(*core).held).iter().map(|group| &raw const *group))
             .collect();
         for group in staying {
             held |= holds(group, &released);
@@ -55,7 +55,7 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
         for number in released {
             if held {
                 if let Some(group) = (&mut (*core).groups).take(number) {
-                    (&mut (*core).held).push(group);
+                    (&mut (*core).held).push(*group);
                 }
             } else if (&(*core).groups).get(number).is_some() {
                 ((*core).hooks.release)(core, number);

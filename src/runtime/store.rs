@@ -79,7 +79,7 @@ pub(crate) struct StoreCore {
     /// Owners of all records.
     pub groups: Groups,
     /// Groups that were released although something that stays leads to them.
-    pub held: Vec<Box<Group>>,
+    pub held: Vec<Group>,
     /// Asked before anything grows.
     pub limiter: Option<Limiter>,
     /// Host functions of linkers that this store has already, by the address of their closure.
@@ -271,24 +271,26 @@ impl<T: 'static> StoreContextMut<'_, T> {
         Mark(self.0.core.next_group())
     }
 
-    /// Releases every instance, function, memory, table and global created since `mark`; their handles become invalid.
+    /// Releases every instance, function, memory, table and global created between two marks; their handles become
+    /// invalid.
     ///
     /// References to released functions are removed from all tables, mutable globals and segments that stay. If
     /// something that stays leads to them otherwise (imports them, or is a deferred function bound to them), they are
     /// kept until the store goes. The caller makes sure that no released function is running.
-    pub(crate) fn release_since(&mut self, mark: Mark) {
-        let groups = mark.0..self.0.core.next_group();
-        self.0.core.release(groups);
-    }
-
-    /// Releases everything created between two marks as [`release_since`](Self::release_since) does.
     pub(crate) fn release_between(&mut self, from: Mark, to: Mark) {
-        self.0.core.release(from.0..to.0);
+        let core: *mut StoreCore = &mut self.0.core;
+        // SAFETY: `core` comes from the exclusive borrow of the store.
+        unsafe { release(core, from.0..to.0.min(self.0.core.next_group())) }
     }
 
-    /// Releases one group (that of an instance or of one host object) as [`release_since`](Self::release_since) does.
+    #[cfg(test)]
+    pub(crate) fn release_since(&mut self, mark: Mark) {
+        self.release_between(mark, self.mark());
+    }
+
+    #[cfg(test)]
     pub(crate) fn release_group(&mut self, group: u32) {
-        self.0.core.release(group..group.saturating_add(1));
+        self.release_between(Mark(group), Mark(group + 1));
     }
 }
 
@@ -401,13 +403,6 @@ impl StoreCore {
             return None;
         }
         self.groups.get(group)
-    }
-
-    /// Releases the groups with these numbers.
-    fn release(&mut self, released: std::ops::Range<u32>) {
-        let core: *mut StoreCore = self;
-        // SAFETY: `core` comes from the exclusive borrow of this function, which is not used again.
-        unsafe { release(core, released) }
     }
 }
 
@@ -618,7 +613,13 @@ mod tests {
         };
         let memory = Memory::new(&mut store, pages).unwrap();
         let later = Table::new(&mut store, funcs, stays.into()).unwrap();
-        table.set_home(&mut store, memory).unwrap();
+        let (core, _) = store.inner.pointers();
+        let (record, home) = (
+            store.inner.core.table(table),
+            store.inner.core.memory(memory),
+        );
+        // SAFETY: the records are live.
+        unsafe { super::super::table::settle(core, record, home) };
         table.set(&mut store, 0, goes.into()).unwrap();
         table.set(&mut store, 1, stays.into()).unwrap();
         global.set(&mut store, goes.into()).unwrap();
