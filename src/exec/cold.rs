@@ -197,7 +197,7 @@ pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp:
         let return_ip = *sp.cast::<*const u8>().sub(1);
         (*ctx).ip = return_ip;
         (*ctx).sp = sp;
-        (*core).caller = caller_of(core, return_ip);
+        (*core).caller = return_ip;
         let top = (*core).stack_top;
         (*core).stack_top = sp as usize + count * 8 + 32 - (*core).stack.as_ptr() as usize;
         let memory = (*ctx).memory;
@@ -211,20 +211,6 @@ pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp:
                 (*ctx).ip = return_ip;
                 fail(ctx, error)
             }
-        }
-    }
-}
-
-/// The instance whose code contains an address, or null.
-unsafe fn caller_of(
-    core: *mut crate::runtime::store::StoreCore,
-    address: *const u8,
-) -> *mut InstanceRec {
-    // SAFETY: `core` is the running store; code belongs to a live record.
-    unsafe {
-        match (*core).code.find((address as usize).wrapping_sub(8)) {
-            Some((code, _)) if !code.record.is_null() => (*code.record.cast::<FuncRec>()).instance,
-            _ => std::ptr::null_mut(),
         }
     }
 }
@@ -249,7 +235,7 @@ pub(super) unsafe extern "C" fn resolve(
         let return_ip = *sp.cast::<*const u8>().sub(1);
         (*ctx).ip = return_ip;
         (*ctx).sp = sp;
-        (*core).caller = caller_of(core, return_ip);
+        (*core).caller = return_ip;
         let top = (*core).stack_top;
         let frame = usize::from((*func).params.max((*func).results)) * 8 + 32;
         (*core).stack_top = sp as usize + frame - (*core).stack.as_ptr() as usize;

@@ -76,7 +76,7 @@ pub(crate) enum FuncKind {
         resolve: Option<HostResolve>,
     },
     /// Calls `table[p]`, `p` being parameter number `pointer`, with the other parameters, dropping surplus
-    /// ones, inside the interpreter loop. `FuncRec::mem` is the table's home.
+    /// ones, inside the interpreter loop.
     Trampoline { table: *mut TableRec, pointer: u16 },
 }
 
