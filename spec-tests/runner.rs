@@ -282,10 +282,7 @@ impl Context {
     }
 
     /// Runs something that gives values. The outer error is a defect of the script or the runner.
-    fn execute(
-        &mut self,
-        execute: WastExecute<'_>,
-    ) -> Result<Result<Vec<Val>, Error>, String> {
+    fn execute(&mut self, execute: WastExecute<'_>) -> Result<Result<Vec<Val>, Error>, String> {
         match execute {
             WastExecute::Invoke(invoke) => self.invoke(&invoke),
             WastExecute::Wat(module) => {
@@ -314,7 +311,11 @@ impl Context {
             .map(argument)
             .collect::<Result<Vec<Val>, String>>()?;
         let ty = func.ty(&self.store);
-        let mut results: Vec<Val> = ty.results().iter().map(|ty| Val::default_for(*ty)).collect();
+        let mut results: Vec<Val> = ty
+            .results()
+            .iter()
+            .map(|ty| Val::default_for(*ty))
+            .collect();
         if self.engine.config().fuel {
             self.store
                 .set_fuel(u64::MAX / 2)
@@ -372,7 +373,9 @@ impl Context {
             },
             Err(error) => match error.kind() {
                 ErrorKind::Import { .. } | ErrorKind::Link(_) => Ok(()),
-                _ => Err(format!("expected an import error (`{message}`), got: {error}")),
+                _ => Err(format!(
+                    "expected an import error (`{message}`), got: {error}"
+                )),
             },
         }
     }

@@ -102,7 +102,13 @@ fn main() -> ExitCode {
     for configuration in configurations() {
         let engine = Engine::new(configuration.config.clone());
         for script in &scripts {
-            trials.push(script_trial(&configuration, &engine, script, &skips, &summary));
+            trials.push(script_trial(
+                &configuration,
+                &engine,
+                script,
+                &skips,
+                &summary,
+            ));
         }
         if configuration.forms {
             for group in &groups {
@@ -121,7 +127,11 @@ fn main() -> ExitCode {
             failed |= !check_coverage();
         }
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn script_trial(
@@ -132,8 +142,12 @@ fn script_trial(
     summary: &Summary,
 ) -> Trial {
     let name = configuration.name;
-    let (engine, script, skips, summary) =
-        (engine.clone(), script.clone(), skips.clone(), summary.clone());
+    let (engine, script, skips, summary) = (
+        engine.clone(),
+        script.clone(),
+        skips.clone(),
+        summary.clone(),
+    );
     Trial::test(format!("{name}::{}", script.name), move || {
         let lines = skips.lines(&script.name);
         let outcome = runner::run_script(&engine, script.text, &lines);
@@ -153,7 +167,10 @@ fn script_trial(
         // A skipped line that failed is in `skipped`, one that passed is a failure already.
         for line in lines.difference(&outcome.skipped) {
             if !outcome.failures.iter().any(|(failed, _)| failed == line) {
-                failures.push(format!("{}:{line}: the skip list names a line without a directive", script.name));
+                failures.push(format!(
+                    "{}:{line}: the skip list names a line without a directive",
+                    script.name
+                ));
             }
         }
         verdict(failures)
@@ -231,7 +248,10 @@ fn torture_trial(group: &Arc<FormGroup>) -> Trial {
         // Trees are built and printed by recursion: not on the small stack.
         let building = group.clone();
         on_stack(64 << 20, move || building.get().map(drop))?;
-        let engine = Engine::new(Config { dispatch: Dispatch::TailCall, ..Config::default() });
+        let engine = Engine::new(Config {
+            dispatch: Dispatch::TailCall,
+            ..Config::default()
+        });
         on_stack(TORTURE_STACK, move || {
             let (group, bytes) = group.get()?;
             forms::harness::torture(&engine, group, bytes, TORTURE_ROUNDS).map(drop)

@@ -92,10 +92,18 @@ impl World<'_> {
             Expr::Select(a, b, condition) => {
                 let a = self.expr(a, locals)?;
                 let b = self.expr(b, locals)?;
-                if self.expr(condition, locals)? != 0 { a } else { b }
+                if self.expr(condition, locals)? != 0 {
+                    a
+                } else {
+                    b
+                }
             }
             Expr::If(_, condition, then, otherwise) => {
-                let arm = if self.expr(condition, locals)? != 0 { then } else { otherwise };
+                let arm = if self.expr(condition, locals)? != 0 {
+                    then
+                } else {
+                    otherwise
+                };
                 let value = self.expr(arm, locals);
                 catch_value(value)?
             }
@@ -120,7 +128,11 @@ impl World<'_> {
                 let arguments = self.arguments(arguments, locals)?;
                 self.call(*function, &arguments)?
             }
-            Expr::CallIndirect { like, arguments, index } => {
+            Expr::CallIndirect {
+                like,
+                arguments,
+                index,
+            } => {
                 let arguments = self.arguments(arguments, locals)?;
                 let index = self.expr(index, locals)?;
                 let function = usize::try_from(index).ok().and_then(|i| self.table.get(i));
@@ -177,7 +189,11 @@ impl World<'_> {
             }
             Stmt::Drop(value) => drop(self.expr(value, locals)?),
             Stmt::If(condition, then, otherwise) => {
-                let arm = if self.expr(condition, locals)? != 0 { then } else { otherwise };
+                let arm = if self.expr(condition, locals)? != 0 {
+                    then
+                } else {
+                    otherwise
+                };
                 catch(self.stmts(arm, locals))?;
             }
             Stmt::Block(stmts) => catch(self.stmts(stmts, locals))?,
@@ -257,4 +273,3 @@ fn catch_value(result: Eval<u64>) -> Eval<u64> {
         other => other,
     }
 }
-

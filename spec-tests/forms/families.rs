@@ -16,7 +16,9 @@ const CALLS: usize = 5;
 pub fn names() -> Vec<String> {
     let mut names = Vec::new();
     for ty in Ty::ALL {
-        for family in ["binary", "unary", "load", "store", "select", "calls", "frames"] {
+        for family in [
+            "binary", "unary", "load", "store", "select", "calls", "frames",
+        ] {
             names.push(format!("{family}-{}", ty.name()));
         }
     }
@@ -35,7 +37,10 @@ pub fn build(name: &str) -> Group {
         },
         None => (name, Ty::I32),
     };
-    let mut random = Random::new(name.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte)));
+    let mut random = Random::new(
+        name.bytes()
+            .fold(7, |hash, byte| hash * 31 + u64::from(byte)),
+    );
     let random = &mut random;
     let mut group = group_with_helpers(name);
     match family {
@@ -122,7 +127,11 @@ fn unary_operators(group: &mut Group, random: &mut Random, ty: Ty) {
                 let function = consume(*consumer, op.result, before, Expr::unary(op, a));
                 let tame = undetermined || op.name.contains("reinterpret");
                 let arguments = arguments(random, CALLS, tame);
-                group.test(format!("{} {producer:?} -> {consumer:?}", op.name), function, arguments);
+                group.test(
+                    format!("{} {producer:?} -> {consumer:?}", op.name),
+                    function,
+                    arguments,
+                );
             }
         }
     }
@@ -144,13 +153,29 @@ fn addresses(random: &mut Random) -> Vec<(String, Vec<Stmt>, Expr)> {
         ("local + local", Expr::op("i32.add", a(), b())),
         ("acc + local", Expr::op("i32.add", computed(), b())),
         ("local + acc", Expr::op("i32.add", b(), computed())),
-        ("acc + const", Expr::op("i32.add", computed(), Expr::i32(24))),
-        ("const + acc", Expr::op("i32.add", Expr::i32(24), computed())),
-        ("acc + acc", Expr::op("i32.add", computed(), Expr::op("i32.and", b(), c()))),
-        ("acc << const", Expr::op("i32.shl", computed(), Expr::i32(2))),
+        (
+            "acc + const",
+            Expr::op("i32.add", computed(), Expr::i32(24)),
+        ),
+        (
+            "const + acc",
+            Expr::op("i32.add", Expr::i32(24), computed()),
+        ),
+        (
+            "acc + acc",
+            Expr::op("i32.add", computed(), Expr::op("i32.and", b(), c())),
+        ),
+        (
+            "acc << const",
+            Expr::op("i32.shl", computed(), Expr::i32(2)),
+        ),
         (
             "local + (acc << const)",
-            Expr::op("i32.add", a(), Expr::op("i32.shl", Expr::op("i32.and", b(), c()), Expr::i32(3))),
+            Expr::op(
+                "i32.add",
+                a(),
+                Expr::op("i32.shl", Expr::op("i32.and", b(), c()), Expr::i32(3)),
+            ),
         ),
         (
             "local + (local << const) + const",
@@ -162,11 +187,18 @@ fn addresses(random: &mut Random) -> Vec<(String, Vec<Stmt>, Expr)> {
         ),
         (
             "(local << const) + const",
-            Expr::op("i32.add", Expr::op("i32.shl", b(), Expr::i32(2)), Expr::i32(-4)),
+            Expr::op(
+                "i32.add",
+                Expr::op("i32.shl", b(), Expr::i32(2)),
+                Expr::i32(-4),
+            ),
         ),
         ("local + const", Expr::op("i32.add", a(), Expr::i32(40))),
         ("local - const", Expr::op("i32.sub", a(), Expr::i32(4))),
-        ("set sum", Expr::tee(local(Ty::I32, 0), Expr::op("i32.add", a(), b()))),
+        (
+            "set sum",
+            Expr::tee(local(Ty::I32, 0), Expr::op("i32.add", a(), b())),
+        ),
     ];
     list.extend(sums.map(|(label, address)| (label.to_owned(), Vec::new(), address)));
     list
@@ -178,7 +210,16 @@ fn address_arguments(random: &mut Random, count: usize) -> Vec<Vec<u64>> {
     for (number, list) in lists.iter_mut().enumerate() {
         for k in 0..3 {
             let small = [0, 1, 2, 4, 8, 17, 100, 255, 1000, 4096];
-            let edge = [65_527, 65_528, 65_532, 65_535, 65_536, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff];
+            let edge = [
+                65_527,
+                65_528,
+                65_532,
+                65_535,
+                65_536,
+                0x7fff_ffff,
+                0xffff_fff8,
+                0xffff_ffff,
+            ];
             let value = if number + 1 == count {
                 random.one_of(&edge)
             } else {
@@ -225,7 +266,11 @@ fn stores(group: &mut Group, random: &mut Random, ty: Ty) {
                 let Some((more, value)) = produce(random, *producer, ty, 1) else {
                     continue;
                 };
-                let offset = if random.once_in(2) { 0 } else { random.one_of(OFFSETS) };
+                let offset = if random.once_in(2) {
+                    0
+                } else {
+                    random.one_of(OFFSETS)
+                };
                 let mut body = before;
                 body.extend(more);
                 body.push(Stmt::Store(op, offset, address, value));
@@ -239,7 +284,13 @@ fn stores(group: &mut Group, random: &mut Random, ty: Ty) {
 }
 
 fn selects(group: &mut Group, random: &mut Random, ty: Ty) {
-    let conditions = [Producer::Param, Producer::Computed, Producer::Compare, Producer::Eqz, Producer::Const];
+    let conditions = [
+        Producer::Param,
+        Producer::Computed,
+        Producer::Compare,
+        Producer::Eqz,
+        Producer::Const,
+    ];
     for a in PRODUCERS {
         for b in PRODUCERS {
             for condition in conditions {
@@ -254,10 +305,19 @@ fn selects(group: &mut Group, random: &mut Random, ty: Ty) {
                 };
                 before.extend(more);
                 let select = Expr::select(a_expr, b_expr, condition_expr);
-                let consumer = random.one_of(&[Consumer::Result, Consumer::Set, Consumer::Left, Consumer::Right]);
+                let consumer = random.one_of(&[
+                    Consumer::Result,
+                    Consumer::Set,
+                    Consumer::Left,
+                    Consumer::Right,
+                ]);
                 let function = consume(consumer, ty, before, select);
                 let arguments = arguments(random, CALLS, false);
-                group.test(format!("select {a:?} {b:?} {condition:?} -> {consumer:?}"), function, arguments);
+                group.test(
+                    format!("select {a:?} {b:?} {condition:?} -> {consumer:?}"),
+                    function,
+                    arguments,
+                );
             }
         }
     }
@@ -267,9 +327,10 @@ fn selects(group: &mut Group, random: &mut Random, ty: Ty) {
             for right in MAIN_PRODUCERS {
                 for _ in 0..6 {
                     let op = comparison(random, operand);
-                    let (Some((mut before, l)), Some((more, r))) =
-                        (produce(random, *left, operand, 0), produce(random, *right, operand, 1))
-                    else {
+                    let (Some((mut before, l)), Some((more, r))) = (
+                        produce(random, *left, operand, 0),
+                        produce(random, *right, operand, 1),
+                    ) else {
                         continue;
                     };
                     before.extend(more);
@@ -279,7 +340,11 @@ fn selects(group: &mut Group, random: &mut Random, ty: Ty) {
                     let consumer = random.one_of(&[Consumer::Result, Consumer::Set]);
                     let function = consume(consumer, ty, before, select);
                     let arguments = arguments(random, CALLS, false);
-                    group.test(format!("select by {} {left:?} {right:?}", op.name), function, arguments);
+                    group.test(
+                        format!("select by {} {left:?} {right:?}", op.name),
+                        function,
+                        arguments,
+                    );
                 }
             }
         }
@@ -291,7 +356,11 @@ fn calls(group: &mut Group, random: &mut Random, ty: Ty) {
     let name = ty.name();
     let add = |a: Expr, b: Expr| Expr::op(&format!("{name}.add"), a, b);
     // A callee that mixes all its parameters of the type, weighted so that their order matters.
-    let half = Expr::op(&format!("{name}.sub"), Expr::Local(param(ty, 0)), Expr::Local(param(ty, 1)));
+    let half = Expr::op(
+        &format!("{name}.sub"),
+        Expr::Local(param(ty, 0)),
+        Expr::Local(param(ty, 1)),
+    );
     let callee = group.test(
         "callee".to_owned(),
         function(ty, Vec::new(), add(half, Expr::Local(param(ty, 2)))),
@@ -302,7 +371,11 @@ fn calls(group: &mut Group, random: &mut Random, ty: Ty) {
         let mut list = Vec::new();
         for (position, param_ty) in standard_params().into_iter().enumerate() {
             let kind = random.one_of(PRODUCERS);
-            let kind = if position % 3 == 2 && round % 2 == 0 { Producer::Computed } else { kind };
+            let kind = if position % 3 == 2 && round % 2 == 0 {
+                Producer::Computed
+            } else {
+                kind
+            };
             match produce(random, kind, param_ty, position as u32 % 2) {
                 // A statement before the call would be executed before all arguments: keep those apart.
                 Some((before, argument)) if before.is_empty() => list.push(argument),
@@ -315,19 +388,40 @@ fn calls(group: &mut Group, random: &mut Random, ty: Ty) {
         }
         let index = match round % 3 {
             0 => Expr::i32(callee as i32),
-            1 => Expr::op("i32.add", Expr::op("i32.and", Expr::Local(param(Ty::I32, 1)), Expr::i32(0)), Expr::i32(callee as i32)),
-            _ => Expr::select(Expr::i32(callee as i32), Expr::i32(i32::MAX), Expr::Local(param(Ty::I32, 2))),
+            1 => Expr::op(
+                "i32.add",
+                Expr::op("i32.and", Expr::Local(param(Ty::I32, 1)), Expr::i32(0)),
+                Expr::i32(callee as i32),
+            ),
+            _ => Expr::select(
+                Expr::i32(callee as i32),
+                Expr::i32(i32::MAX),
+                Expr::Local(param(Ty::I32, 2)),
+            ),
         };
         let call = if round % 2 == 0 {
             Expr::Call(callee, list)
         } else {
-            Expr::CallIndirect { like: callee, arguments: list, index: Box::new(index) }
+            Expr::CallIndirect {
+                like: callee,
+                arguments: list,
+                index: Box::new(index),
+            }
         };
         let tail = round % 4 >= 2;
         let function = if tail {
-            Function { tail, ..function(ty, body, call) }
+            Function {
+                tail,
+                ..function(ty, body, call)
+            }
         } else {
-            let consumer = random.one_of(&[Consumer::Result, Consumer::Set, Consumer::Left, Consumer::Right, Consumer::RightOfComputed]);
+            let consumer = random.one_of(&[
+                Consumer::Result,
+                Consumer::Set,
+                Consumer::Left,
+                Consumer::Right,
+                Consumer::RightOfComputed,
+            ]);
             consume(consumer, ty, body, call)
         };
         let arguments = arguments(random, CALLS, false);
@@ -349,9 +443,16 @@ fn calls(group: &mut Group, random: &mut Random, ty: Ty) {
                     Expr::Call(second(ty), vec![b_expr, a_expr])
                 };
                 let tail = random.once_in(2);
-                let function = Function { tail, ..function(ty, body, call) };
+                let function = Function {
+                    tail,
+                    ..function(ty, body, call)
+                };
                 let arguments = arguments(random, CALLS, false);
-                group.test(format!("call of {kinds} {a:?} {b:?} tail {tail}"), function, arguments);
+                group.test(
+                    format!("call of {kinds} {a:?} {b:?} tail {tail}"),
+                    function,
+                    arguments,
+                );
             }
         }
     }
@@ -396,10 +497,18 @@ fn recursion(group: &mut Group, ty: Ty) {
         );
         let next = vec![
             Expr::op("i32.sub", n(), Expr::i32(1)),
-            Expr::op(&format!("{}.add", ty.name()), Expr::Local(1), Expr::Const(ty, one)),
+            Expr::op(
+                &format!("{}.add", ty.name()),
+                Expr::Local(1),
+                Expr::Const(ty, one),
+            ),
         ];
         let value = if indirect {
-            Expr::CallIndirect { like: me, arguments: next, index: Box::new(Expr::i32(me as i32)) }
+            Expr::CallIndirect {
+                like: me,
+                arguments: next,
+                index: Box::new(Expr::i32(me as i32)),
+            }
         } else {
             Expr::Call(me, next)
         };
@@ -411,7 +520,11 @@ fn recursion(group: &mut Group, ty: Ty) {
             value,
             tail: true,
         };
-        group.test("tail recursion".to_owned(), count, vec![vec![0, one], vec![40, one]]);
+        group.test(
+            "tail recursion".to_owned(),
+            count,
+            vec![vec![0, one], vec![40, one]],
+        );
     }
 }
 
@@ -420,7 +533,9 @@ fn recursion(group: &mut Group, ty: Ty) {
 fn frames(group: &mut Group, random: &mut Random, ty: Ty) {
     let name = ty.name();
     for count in 0..=20u32 {
-        let locals: Vec<Ty> = (0..count).map(|k| Ty::ALL[(k as usize + ty as usize) % 4]).collect();
+        let locals: Vec<Ty> = (0..count)
+            .map(|k| Ty::ALL[(k as usize + ty as usize) % 4])
+            .collect();
         let mut value = Expr::Local(0);
         for (k, local_ty) in locals.iter().enumerate() {
             if *local_ty == ty {
@@ -430,7 +545,10 @@ fn frames(group: &mut Group, random: &mut Random, ty: Ty) {
         // Every local gets a value after it was read, for the next call to find on the stack.
         let mut body = vec![Stmt::Set(1, value)];
         for (k, local_ty) in locals.iter().enumerate() {
-            body.push(Stmt::Set(k as u32 + 2, Expr::Const(*local_ty, 0x3f80_0000_3f80_0001 & mask(*local_ty))));
+            body.push(Stmt::Set(
+                k as u32 + 2,
+                Expr::Const(*local_ty, 0x3f80_0000_3f80_0001 & mask(*local_ty)),
+            ));
         }
         let dirty = Function {
             params: vec![ty, ty],
@@ -449,7 +567,10 @@ fn frames(group: &mut Group, random: &mut Random, ty: Ty) {
             params: vec![ty, ty],
             locals,
             result: ty,
-            body: vec![Stmt::Set(0, Expr::Call(index, vec![Expr::Local(0), Expr::Local(1)]))],
+            body: vec![Stmt::Set(
+                0,
+                Expr::Call(index, vec![Expr::Local(0), Expr::Local(1)]),
+            )],
             value: Expr::Call(index, vec![Expr::Local(0), Expr::Local(1)]),
             tail: count % 2 == 1,
         };
@@ -470,10 +591,16 @@ fn frames(group: &mut Group, random: &mut Random, ty: Ty) {
         };
         let args = arguments(random, 2, true)
             .into_iter()
-            .map(|list| (0..count).map(|k| list[param(ty, k % 3) as usize]).collect())
+            .map(|list| {
+                (0..count)
+                    .map(|k| list[param(ty, k % 3) as usize])
+                    .collect()
+            })
             .collect();
         let index = group.test(format!("{count} parameters"), many, args);
-        let own = (0..count).map(|k| Expr::Local((k * 7 + 1) % count)).collect();
+        let own = (0..count)
+            .map(|k| Expr::Local((k * 7 + 1) % count))
+            .collect();
         let permuted = Function {
             params: vec![ty; count as usize],
             locals: Vec::new(),
@@ -484,9 +611,17 @@ fn frames(group: &mut Group, random: &mut Random, ty: Ty) {
         };
         let args = arguments(random, 2, true)
             .into_iter()
-            .map(|list| (0..count).map(|k| list[param(ty, k % 3) as usize]).collect())
+            .map(|list| {
+                (0..count)
+                    .map(|k| list[param(ty, k % 3) as usize])
+                    .collect()
+            })
             .collect();
-        group.test(format!("{count} parameters permuted in a tail call"), permuted, args);
+        group.test(
+            format!("{count} parameters permuted in a tail call"),
+            permuted,
+            args,
+        );
     }
 }
 
@@ -501,8 +636,14 @@ fn mask(ty: Ty) -> u64 {
 fn counted_loops(group: &mut Group, random: &mut Random) {
     for ty in [Ty::I32, Ty::I64] {
         let name = ty.name();
-        for op in BINARY.iter().filter(|op| op.operand == ty && op.result == Ty::I32) {
-            if !["eq", "ne", "lt_", "gt_", "le_", "ge_"].iter().any(|n| op.name.contains(n)) {
+        for op in BINARY
+            .iter()
+            .filter(|op| op.operand == ty && op.result == Ty::I32)
+        {
+            if !["eq", "ne", "lt_", "gt_", "le_", "ge_"]
+                .iter()
+                .any(|n| op.name.contains(n))
+            {
                 continue;
             }
             for step in [1i64, -1, 4, 100_000] {
@@ -511,7 +652,8 @@ fn counted_loops(group: &mut Group, random: &mut Random) {
                         for form in 0..4 {
                             let counter = param(ty, 0);
                             let step = Expr::Const(ty, step as u64 & mask(ty));
-                            let stepped = Expr::op(&format!("{name}.{verb}"), Expr::Local(counter), step);
+                            let stepped =
+                                Expr::op(&format!("{name}.{verb}"), Expr::Local(counter), step);
                             let bound = match bound {
                                 0 => Expr::Local(param(ty, 1)),
                                 1 => Expr::Const(ty, 50),
@@ -528,7 +670,11 @@ fn counted_loops(group: &mut Group, random: &mut Random) {
                             };
                             let function = guarded_loop(ty, set, again);
                             let arguments = arguments(random, CALLS, false);
-                            group.test(format!("loop {} {verb} form {form}", op.name), function, arguments);
+                            group.test(
+                                format!("loop {} {verb} form {form}", op.name),
+                                function,
+                                arguments,
+                            );
                         }
                     }
                 }
@@ -543,7 +689,11 @@ fn counted_loops(group: &mut Group, random: &mut Random) {
                 } else {
                     (Some(Stmt::Set(counter, stepped)), Expr::Local(counter))
                 };
-                let again = if inverted { Expr::unary(unary("i32.eqz"), own) } else { own };
+                let again = if inverted {
+                    Expr::unary(unary("i32.eqz"), own)
+                } else {
+                    own
+                };
                 let function = guarded_loop(ty, set, again);
                 let arguments = arguments(random, 2 * CALLS, false);
                 group.test("loop to zero".to_owned(), function, arguments);
@@ -566,7 +716,11 @@ fn guarded_loop(ty: Ty, set: Option<Stmt>, again: Expr) -> Function {
     } else {
         counter
     };
-    let value = Expr::op("i32.xor", counter, Expr::op("i32.shl", Expr::Local(rounds), Expr::i32(16)));
+    let value = Expr::op(
+        "i32.xor",
+        counter,
+        Expr::op("i32.shl", Expr::Local(rounds), Expr::i32(16)),
+    );
     function(Ty::I32, vec![Stmt::Block(vec![Stmt::Loop(inside)])], value)
 }
 
@@ -576,54 +730,106 @@ fn bulk(group: &mut Group, random: &mut Random) {
         for second in MAIN_PRODUCERS {
             for third in MAIN_PRODUCERS {
                 for copy in [false, true] {
-                    let Some((mut body, a)) = produce(random, *first, Ty::I32, 0) else { continue };
-                    let Some((more, b)) = produce(random, *second, Ty::I32, 1) else { continue };
+                    let Some((mut body, a)) = produce(random, *first, Ty::I32, 0) else {
+                        continue;
+                    };
+                    let Some((more, b)) = produce(random, *second, Ty::I32, 1) else {
+                        continue;
+                    };
                     body.extend(more);
-                    let Some((more, c)) = produce(random, *third, Ty::I32, 0) else { continue };
+                    let Some((more, c)) = produce(random, *third, Ty::I32, 0) else {
+                        continue;
+                    };
                     body.extend(more);
-                    body.push(if copy { Stmt::MemoryCopy(a, b, c) } else { Stmt::MemoryFill(a, b, c) });
+                    body.push(if copy {
+                        Stmt::MemoryCopy(a, b, c)
+                    } else {
+                        Stmt::MemoryFill(a, b, c)
+                    });
                     let function = function(Ty::I32, body, Expr::MemorySize);
                     let arguments = address_arguments(random, CALLS);
-                    group.test(format!("bulk {first:?} {second:?} {third:?} {copy}"), function, arguments);
+                    group.test(
+                        format!("bulk {first:?} {second:?} {third:?} {copy}"),
+                        function,
+                        arguments,
+                    );
                 }
             }
         }
     }
     for producer in PRODUCERS {
-        let Some((body, delta)) = produce(random, *producer, Ty::I32, 0) else { continue };
+        let Some((body, delta)) = produce(random, *producer, Ty::I32, 0) else {
+            continue;
+        };
         for consumer in VALUE_CONSUMERS.iter().chain(I32_CONSUMERS) {
             let delta = Expr::op("i32.shr_u", delta.clone(), Expr::i32(1));
             let grow = Expr::MemoryGrow(Box::new(delta));
             let function = consume(*consumer, Ty::I32, body.clone(), grow);
-            group.test(format!("memory.grow {producer:?}"), function, address_arguments(random, 2));
+            group.test(
+                format!("memory.grow {producer:?}"),
+                function,
+                address_arguments(random, 2),
+            );
             let function = consume(*consumer, Ty::I32, body.clone(), Expr::MemorySize);
-            group.test("memory.size".to_owned(), function, address_arguments(random, 1));
+            group.test(
+                "memory.size".to_owned(),
+                function,
+                address_arguments(random, 1),
+            );
         }
         let grow = Expr::MemoryGrow(Box::new(delta));
-        group.test(format!("memory.grow {producer:?}"), function(Ty::I32, body, grow), address_arguments(random, 2));
+        group.test(
+            format!("memory.grow {producer:?}"),
+            function(Ty::I32, body, grow),
+            address_arguments(random, 2),
+        );
     }
 }
 
 fn br_tables(group: &mut Group, random: &mut Random) {
     for producer in PRODUCERS {
         for targets in 0..6u32 {
-            let Some((mut body, index)) = produce(random, *producer, Ty::I32, 0) else { continue };
-            let labels: Vec<u32> = (0..targets).map(|_| random.below(targets as usize + 1) as u32).collect();
+            let Some((mut body, index)) = produce(random, *producer, Ty::I32, 0) else {
+                continue;
+            };
+            let labels: Vec<u32> = (0..targets)
+                .map(|_| random.below(targets as usize + 1) as u32)
+                .collect();
             let flag = local(Ty::I32, 1);
-            let add = |weight: i32| Stmt::Set(flag, Expr::op("i32.add", Expr::Local(flag), Expr::i32(weight)));
+            let add = |weight: i32| {
+                Stmt::Set(
+                    flag,
+                    Expr::op("i32.add", Expr::Local(flag), Expr::i32(weight)),
+                )
+            };
             let mut nested = Stmt::Block(vec![Stmt::BrTable(labels, targets, index)]);
             for depth in 0..targets {
                 nested = Stmt::Block(vec![nested, add(1 << depth)]);
             }
             body.push(nested);
             let function = function(Ty::I32, body, Expr::Local(flag));
-            group.test(format!("br_table of {targets} {producer:?}"), function, address_arguments(random, 8));
+            group.test(
+                format!("br_table of {targets} {producer:?}"),
+                function,
+                address_arguments(random, 8),
+            );
         }
         // In a loop, with an index that changes: a small machine.
-        let Some((mut body, start)) = produce(random, *producer, Ty::I32, 0) else { continue };
+        let Some((mut body, start)) = produce(random, *producer, Ty::I32, 0) else {
+            continue;
+        };
         let (state, rounds) = (local(Ty::I32, 0), local(Ty::I32, 1));
         body.push(Stmt::Set(state, Expr::op("i32.and", start, Expr::i32(3))));
-        let next = |k: i32| Stmt::Set(state, Expr::op("i32.and", Expr::op("i32.add", Expr::Local(state), Expr::i32(k)), Expr::i32(3)));
+        let next = |k: i32| {
+            Stmt::Set(
+                state,
+                Expr::op(
+                    "i32.and",
+                    Expr::op("i32.add", Expr::Local(state), Expr::i32(k)),
+                    Expr::i32(3),
+                ),
+            )
+        };
         let counted = Expr::op("i32.add", Expr::Local(rounds), Expr::i32(1));
         let guard = Expr::op("i32.gt_u", Expr::tee(rounds, counted), Expr::i32(30));
         let dispatch = Stmt::Block(vec![Stmt::BrTable(vec![0, 1, 2], 3, Expr::Local(state))]);
@@ -631,8 +837,16 @@ fn br_tables(group: &mut Group, random: &mut Random) {
         let two = Stmt::Block(vec![one, next(2), Stmt::Br(1)]);
         let machine = Stmt::Loop(vec![Stmt::BrIf(1, guard), two, next(5), Stmt::Br(0)]);
         body.push(Stmt::Block(vec![machine]));
-        let value = Expr::op("i32.add", Expr::op("i32.mul", Expr::Local(rounds), Expr::i32(8)), Expr::Local(state));
-        group.test("machine".to_owned(), function(Ty::I32, body, value), address_arguments(random, 4));
+        let value = Expr::op(
+            "i32.add",
+            Expr::op("i32.mul", Expr::Local(rounds), Expr::i32(8)),
+            Expr::Local(state),
+        );
+        group.test(
+            "machine".to_owned(),
+            function(Ty::I32, body, value),
+            address_arguments(random, 4),
+        );
     }
 }
 
@@ -653,11 +867,23 @@ fn blocks(group: &mut Group, random: &mut Random) {
                 let form = random.below(5);
                 let value = match form {
                     0 => Expr::if_else(ty, condition, a_expr, b_expr),
-                    1 => Expr::Block(ty, vec![Stmt::BrIfValue(0, a_expr, condition)], Box::new(b_expr)),
+                    1 => Expr::Block(
+                        ty,
+                        vec![Stmt::BrIfValue(0, a_expr, condition)],
+                        Box::new(b_expr),
+                    ),
                     2 => {
                         // Leaves the outer block from within an operand of the inner expression.
-                        let inner = Expr::Block(ty, vec![Stmt::BrIfValue(1, a_expr, condition)], Box::new(b_expr));
-                        let sum = Expr::op(&format!("{}.add", ty.name()), Expr::Local(param(ty, 2)), inner);
+                        let inner = Expr::Block(
+                            ty,
+                            vec![Stmt::BrIfValue(1, a_expr, condition)],
+                            Box::new(b_expr),
+                        );
+                        let sum = Expr::op(
+                            &format!("{}.add", ty.name()),
+                            Expr::Local(param(ty, 2)),
+                            inner,
+                        );
                         Expr::Block(ty, Vec::new(), Box::new(sum))
                     }
                     3 => {
@@ -669,14 +895,28 @@ fn blocks(group: &mut Group, random: &mut Random) {
                     }
                     _ => {
                         let then = Expr::Block(ty, vec![Stmt::Nop], Box::new(a_expr));
-                        let otherwise = Expr::if_else(ty, Expr::Local(param(Ty::I32, 2)), b_expr, Expr::Local(param(ty, 2)));
+                        let otherwise = Expr::if_else(
+                            ty,
+                            Expr::Local(param(Ty::I32, 2)),
+                            b_expr,
+                            Expr::Local(param(ty, 2)),
+                        );
                         Expr::if_else(ty, condition, then, otherwise)
                     }
                 };
-                for consumer in [Consumer::Result, Consumer::Set, Consumer::RightOfComputed, Consumer::LastArgument] {
+                for consumer in [
+                    Consumer::Result,
+                    Consumer::Set,
+                    Consumer::RightOfComputed,
+                    Consumer::LastArgument,
+                ] {
                     let function = consume(consumer, ty, before.clone(), value.clone());
                     let arguments = arguments(random, CALLS, false);
-                    group.test(format!("block form {form} {a:?} {b:?} -> {consumer:?}"), function, arguments);
+                    group.test(
+                        format!("block form {form} {a:?} {b:?} -> {consumer:?}"),
+                        function,
+                        arguments,
+                    );
                 }
             }
         }
@@ -692,18 +932,44 @@ fn fused(group: &mut Group, random: &mut Random) {
         let sub = |p: u32, q: u32| Expr::op(&format!("{name}.sub"), Expr::Local(p), Expr::Local(q));
         let bodies: Vec<Vec<Stmt>> = vec![
             vec![Stmt::Set(x, Expr::Local(a)), Stmt::Set(y, Expr::Local(b))],
-            vec![Stmt::Set(x, Expr::Local(a)), Stmt::Set(a, Expr::Local(b)), Stmt::Set(b, Expr::Local(x))],
-            vec![Stmt::Set(x, Expr::Local(a)), Stmt::Set(y, Expr::Local(x)), Stmt::Set(a, Expr::Local(y))],
-            vec![Stmt::Set(a, Expr::Local(b)), Stmt::Set(b, Expr::Local(c)), Stmt::Set(c, Expr::Local(a)), Stmt::Set(y, Expr::Local(b))],
-            vec![Stmt::Set(x, Expr::Const(ty, 0)), Stmt::Set(y, Expr::Local(a))],
+            vec![
+                Stmt::Set(x, Expr::Local(a)),
+                Stmt::Set(a, Expr::Local(b)),
+                Stmt::Set(b, Expr::Local(x)),
+            ],
+            vec![
+                Stmt::Set(x, Expr::Local(a)),
+                Stmt::Set(y, Expr::Local(x)),
+                Stmt::Set(a, Expr::Local(y)),
+            ],
+            vec![
+                Stmt::Set(a, Expr::Local(b)),
+                Stmt::Set(b, Expr::Local(c)),
+                Stmt::Set(c, Expr::Local(a)),
+                Stmt::Set(y, Expr::Local(b)),
+            ],
+            vec![
+                Stmt::Set(x, Expr::Const(ty, 0)),
+                Stmt::Set(y, Expr::Local(a)),
+            ],
             vec![Stmt::Set(a, Expr::tee(b, Expr::Local(c)))],
             vec![Stmt::Set(a, Expr::tee(b, sub(a, b)))],
             vec![Stmt::Set(x, sub(a, b)), Stmt::Set(y, sub(b, a))],
             vec![Stmt::SetGlobal(global(ty), Expr::Local(a))],
             vec![Stmt::SetGlobal(global(ty), Expr::Const(ty, 0x40))],
             vec![Stmt::SetGlobal(global(ty), sub(a, b))],
-            vec![Stmt::Set(x, Expr::Global(global(ty))), Stmt::SetGlobal(global(ty), Expr::Local(x))],
-            vec![Stmt::SetGlobal(global(ty), Expr::op(&format!("{name}.add"), Expr::Global(global(ty)), Expr::Const(ty, 0)))],
+            vec![
+                Stmt::Set(x, Expr::Global(global(ty))),
+                Stmt::SetGlobal(global(ty), Expr::Local(x)),
+            ],
+            vec![Stmt::SetGlobal(
+                global(ty),
+                Expr::op(
+                    &format!("{name}.add"),
+                    Expr::Global(global(ty)),
+                    Expr::Const(ty, 0),
+                ),
+            )],
             vec![Stmt::Drop(Expr::Local(a)), Stmt::Drop(sub(a, b)), Stmt::Nop],
         ];
         for body in bodies {
@@ -715,25 +981,37 @@ fn fused(group: &mut Group, random: &mut Random) {
             let changed = Expr::Block(ty, body, Box::new(sum));
             let around = Expr::op(&format!("{name}.sub"), Expr::Local(a), changed);
             let calls = arguments(random, CALLS, false);
-            group.test("copies under a value".to_owned(), function(ty, Vec::new(), around), calls);
+            group.test(
+                "copies under a value".to_owned(),
+                function(ty, Vec::new(), around),
+                calls,
+            );
         }
     }
     // Negated comparisons of floats are not the opposite comparisons: NaN.
     for ty in [Ty::F32, Ty::F64] {
-        for op in BINARY.iter().filter(|op| op.operand == ty && op.result == Ty::I32) {
+        for op in BINARY
+            .iter()
+            .filter(|op| op.operand == ty && op.result == Ty::I32)
+        {
             for consumer in I32_CONSUMERS.iter().chain(VALUE_CONSUMERS) {
                 for left in MAIN_PRODUCERS {
                     for right in MAIN_PRODUCERS {
-                        let (Some((mut before, l)), Some((more, r))) =
-                            (produce(random, *left, ty, 0), produce(random, *right, ty, 1))
-                        else {
+                        let (Some((mut before, l)), Some((more, r))) = (
+                            produce(random, *left, ty, 0),
+                            produce(random, *right, ty, 1),
+                        ) else {
                             continue;
                         };
                         before.extend(more);
                         let not = Expr::unary(unary("i32.eqz"), Expr::binary(op, l, r));
                         let function = consume(*consumer, Ty::I32, before, not);
                         let arguments = arguments(random, CALLS, false);
-                        group.test(format!("not {} -> {consumer:?}", op.name), function, arguments);
+                        group.test(
+                            format!("not {} -> {consumer:?}", op.name),
+                            function,
+                            arguments,
+                        );
                     }
                 }
             }
@@ -746,9 +1024,10 @@ fn fused(group: &mut Group, random: &mut Random) {
         for consumer in I32_CONSUMERS {
             for left in PRODUCERS {
                 for right in MAIN_PRODUCERS {
-                    let (Some((mut before, l)), Some((more, r))) =
-                        (produce(random, *left, ty, 0), produce(random, *right, ty, 1))
-                    else {
+                    let (Some((mut before, l)), Some((more, r))) = (
+                        produce(random, *left, ty, 0),
+                        produce(random, *right, ty, 1),
+                    ) else {
                         continue;
                     };
                     before.extend(more);

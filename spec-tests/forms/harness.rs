@@ -44,7 +44,10 @@ pub fn memory_pattern() -> Vec<u8> {
 
 impl Group {
     pub fn new(name: impl Into<String>) -> Group {
-        Group { name: name.into(), ..Group::default() }
+        Group {
+            name: name.into(),
+            ..Group::default()
+        }
     }
 
     /// Adds a function and calls of it.
@@ -52,7 +55,11 @@ impl Group {
         let index = self.functions.len() as u32;
         self.functions.push(function);
         if !arguments.is_empty() {
-            self.calls.push(Call { function: index, label, arguments });
+            self.calls.push(Call {
+                function: index,
+                label,
+                arguments,
+            });
         }
         index
     }
@@ -68,13 +75,21 @@ impl Group {
                 Ty::F32 => format!("f32.const {:e}", f32::from_bits(*bits as u32)),
                 Ty::F64 => format!("f64.const {:e}", f64::from_bits(*bits)),
             };
-            put(&mut text, format_args!("(global (export \"g{index}\") (mut {name}) ({constant}))\n"));
+            put(
+                &mut text,
+                format_args!("(global (export \"g{index}\") (mut {name}) ({constant}))\n"),
+            );
         }
         for (index, function) in self.functions.iter().enumerate() {
             text += &function.print(&format!("f{index}"), &self.functions);
         }
         let count = self.functions.len();
-        put(&mut text, format_args!("(table (export \"table\") {count} {count} funcref) (elem (i32.const 0) func"));
+        put(
+            &mut text,
+            format_args!(
+                "(table (export \"table\") {count} {count} funcref) (elem (i32.const 0) func"
+            ),
+        );
         for index in 0..count {
             put(&mut text, format_args!(" {index}"));
         }
@@ -91,7 +106,9 @@ impl Group {
         let mut found: Vec<u32> = Vec::new();
         for call in &self.calls {
             let function = &self.functions[call.function as usize];
-            let known = found.iter().any(|like| self.functions[*like as usize].same_type(function));
+            let known = found
+                .iter()
+                .any(|like| self.functions[*like as usize].same_type(function));
             if !known {
                 found.push(call.function);
             }
@@ -102,7 +119,10 @@ impl Group {
     /// A function that calls another one through the table again and again: (index, count, arguments…).
     fn print_repeater(&self, text: &mut String, like: u32) {
         let function = &self.functions[like as usize];
-        put(text, format_args!("(func (export \"repeat{like}\") (param i32 i32)"));
+        put(
+            text,
+            format_args!("(func (export \"repeat{like}\") (param i32 i32)"),
+        );
         print_type(text, &function.params, None);
         text.push_str(" (loop (drop (call_indirect");
         print_type(text, &function.params, Some(function.result));
@@ -178,7 +198,11 @@ impl Running {
             .get_memory(&mut store, "memory")
             .ok_or_else(|| Error::msg("no memory"))?;
         memory.write(&mut store, 0, &memory_pattern())?;
-        Ok(Running { store, instance, memory })
+        Ok(Running {
+            store,
+            instance,
+            memory,
+        })
     }
 
     pub fn func(&mut self, name: &str) -> Result<Func, Error> {
@@ -190,7 +214,9 @@ impl Running {
     fn globals(&mut self) -> Vec<u64> {
         (0..GLOBALS.len())
             .map(|index| {
-                let global = self.instance.get_export(&mut self.store, &format!("g{index}"));
+                let global = self
+                    .instance
+                    .get_export(&mut self.store, &format!("g{index}"));
                 global
                     .and_then(Extern::into_global)
                     .and_then(|global| from_val(global.get(&mut self.store)))
@@ -213,7 +239,9 @@ pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
     let mut running = match Running::new(engine, bytes) {
         Ok(running) => running,
         Err(error) => {
-            report.differences.push(format!("{}: cannot instantiate: {error}", group.name));
+            report
+                .differences
+                .push(format!("{}: cannot instantiate: {error}", group.name));
             return report;
         }
     };
@@ -278,7 +306,11 @@ fn print_arguments(types: &[Ty], arguments: &[u64]) -> String {
     parts.join(" ")
 }
 
-fn difference(ty: Ty, expected: Result<u64, TrapCode>, found: Result<Val, Error>) -> Option<String> {
+fn difference(
+    ty: Ty,
+    expected: Result<u64, TrapCode>,
+    found: Result<Val, Error>,
+) -> Option<String> {
     match (expected, found) {
         (Ok(expected), Ok(found)) => match from_val(found) {
             Some(found) if ty.same(expected, found) => None,
@@ -298,7 +330,9 @@ fn state_difference(running: &mut Running, world: &World<'_>) -> Option<String> 
     let memory = running.memory.data(&running.store);
     if memory.len() != world.memory.len() {
         let (expected, found) = (world.memory.len(), memory.len());
-        return Some(format!("expected {expected} bytes of memory, found {found}"));
+        return Some(format!(
+            "expected {expected} bytes of memory, found {found}"
+        ));
     }
     if memory != world.memory.as_slice() {
         let position = memory.iter().zip(&world.memory).position(|(a, b)| a != b)?;
@@ -308,8 +342,11 @@ fn state_difference(running: &mut Running, world: &World<'_>) -> Option<String> 
             &memory[position..(position + 8).min(memory.len())]
         ));
     }
-    let differs = (0..GLOBALS.len())
-        .find(|index| !GLOBALS[*index].0.same(world.globals[*index], globals[*index]))?;
+    let differs = (0..GLOBALS.len()).find(|index| {
+        !GLOBALS[*index]
+            .0
+            .same(world.globals[*index], globals[*index])
+    })?;
     Some(format!(
         "global {differs}: expected {:#x}, found {:#x}",
         world.globals[differs], globals[differs]
@@ -319,14 +356,19 @@ fn state_difference(running: &mut Running, world: &World<'_>) -> Option<String> 
 /// Gives the engine the evaluator's state after a difference, so that one defect is reported once.
 fn resynchronise(running: &mut Running, world: &World<'_>) -> bool {
     for (index, (ty, _)) in GLOBALS.iter().enumerate() {
-        let global = running.instance.get_global(&mut running.store, &format!("g{index}"));
+        let global = running
+            .instance
+            .get_global(&mut running.store, &format!("g{index}"));
         let value = to_val(*ty, world.globals[index]);
         if !global.is_some_and(|global| global.set(&mut running.store, value).is_ok()) {
             return false;
         }
     }
     running.memory.data_size(&running.store) == world.memory.len()
-        && running.memory.write(&mut running.store, 0, &world.memory).is_ok()
+        && running
+            .memory
+            .write(&mut running.store, 0, &world.memory)
+            .is_ok()
 }
 
 /// Runs every function of the group `count` times inside one run of the engine, so that a handler that
@@ -350,8 +392,16 @@ pub fn torture(engine: &Engine, group: &Group, bytes: &[u8], count: u32) -> Resu
             continue;
         };
         let mut values = vec![Val::I32(call.function as i32), Val::I32(count as i32)];
-        values.extend(function.params.iter().zip(arguments).map(|(ty, bits)| to_val(*ty, *bits)));
-        let repeat = running.func(&format!("repeat{like}")).map_err(|error| error.to_string())?;
+        values.extend(
+            function
+                .params
+                .iter()
+                .zip(arguments)
+                .map(|(ty, bits)| to_val(*ty, *bits)),
+        );
+        let repeat = running
+            .func(&format!("repeat{like}"))
+            .map_err(|error| error.to_string())?;
         started += 1;
         match repeat.call(&mut running.store, &values, &mut []) {
             Ok(()) => completed += 1,
@@ -368,7 +418,10 @@ pub fn torture(engine: &Engine, group: &Group, bytes: &[u8], count: u32) -> Resu
         }
     }
     if completed * 10 < started * 9 {
-        return Err(format!("{}: only {completed} of {started} functions ran to the end", group.name));
+        return Err(format!(
+            "{}: only {completed} of {started} functions ran to the end",
+            group.name
+        ));
     }
     Ok(completed)
 }

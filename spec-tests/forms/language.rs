@@ -25,7 +25,11 @@ pub enum Expr {
     /// Direct call of a function of the module.
     Call(u32, Vec<Expr>),
     /// Call through the table; `like` is the function whose type is expected.
-    CallIndirect { like: u32, arguments: Vec<Expr>, index: Box<Expr> },
+    CallIndirect {
+        like: u32,
+        arguments: Vec<Expr>,
+        index: Box<Expr>,
+    },
     MemorySize,
     /// `memory.grow`.
     MemoryGrow(Box<Expr>),
@@ -248,7 +252,11 @@ impl Printer<'_> {
                 let arguments: Vec<&Expr> = arguments.iter().collect();
                 self.node(format_args!("call {function}"), &arguments);
             }
-            Expr::CallIndirect { like, arguments, index } => {
+            Expr::CallIndirect {
+                like,
+                arguments,
+                index,
+            } => {
                 let head = self.indirect("call_indirect", *like);
                 let operands: Vec<&Expr> = arguments.iter().chain([&**index]).collect();
                 self.node(format_args!("{head}"), &operands);
@@ -272,7 +280,11 @@ impl Printer<'_> {
                 let arguments: Vec<&Expr> = arguments.iter().collect();
                 self.node(format_args!("return_call {function}"), &arguments);
             }
-            Expr::CallIndirect { like, arguments, index } => {
+            Expr::CallIndirect {
+                like,
+                arguments,
+                index,
+            } => {
                 let head = self.indirect("return_call_indirect", *like);
                 let operands: Vec<&Expr> = arguments.iter().chain([&**index]).collect();
                 self.node(format_args!("{head}"), &operands);
@@ -288,7 +300,10 @@ impl Printer<'_> {
                 self.node(format_args!("global.set {global}"), &[value]);
             }
             Stmt::Store(op, offset, address, value) => {
-                self.node(format_args!("{} offset={offset}", op.name), &[address, value]);
+                self.node(
+                    format_args!("{} offset={offset}", op.name),
+                    &[address, value],
+                );
             }
             Stmt::Drop(value) => self.node(format_args!("drop"), &[value]),
             Stmt::If(condition, then, otherwise) => {

@@ -147,7 +147,11 @@ fn rotate_left(a: u64, by: u64, width: u32) -> u64 {
     if by == 0 {
         return a;
     }
-    let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+    let mask = if width == 64 {
+        u64::MAX
+    } else {
+        (1 << width) - 1
+    };
     ((a << by) | (a >> (width - by))) & mask
 }
 
@@ -389,15 +393,51 @@ pub static LOADS: &[Load] = loads! {
 
 /// All stores.
 pub static STORES: &[Store] = &[
-    Store { name: "i32.store", operand: Ty::I32, bytes: 4 },
-    Store { name: "i32.store8", operand: Ty::I32, bytes: 1 },
-    Store { name: "i32.store16", operand: Ty::I32, bytes: 2 },
-    Store { name: "i64.store", operand: Ty::I64, bytes: 8 },
-    Store { name: "i64.store8", operand: Ty::I64, bytes: 1 },
-    Store { name: "i64.store16", operand: Ty::I64, bytes: 2 },
-    Store { name: "i64.store32", operand: Ty::I64, bytes: 4 },
-    Store { name: "f32.store", operand: Ty::F32, bytes: 4 },
-    Store { name: "f64.store", operand: Ty::F64, bytes: 8 },
+    Store {
+        name: "i32.store",
+        operand: Ty::I32,
+        bytes: 4,
+    },
+    Store {
+        name: "i32.store8",
+        operand: Ty::I32,
+        bytes: 1,
+    },
+    Store {
+        name: "i32.store16",
+        operand: Ty::I32,
+        bytes: 2,
+    },
+    Store {
+        name: "i64.store",
+        operand: Ty::I64,
+        bytes: 8,
+    },
+    Store {
+        name: "i64.store8",
+        operand: Ty::I64,
+        bytes: 1,
+    },
+    Store {
+        name: "i64.store16",
+        operand: Ty::I64,
+        bytes: 2,
+    },
+    Store {
+        name: "i64.store32",
+        operand: Ty::I64,
+        bytes: 4,
+    },
+    Store {
+        name: "f32.store",
+        operand: Ty::F32,
+        bytes: 4,
+    },
+    Store {
+        name: "f64.store",
+        operand: Ty::F64,
+        bytes: 8,
+    },
 ];
 
 /// A binary operator by name; the tables above hold every name that the generators use.

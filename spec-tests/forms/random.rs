@@ -19,11 +19,23 @@ pub fn build(seed: u64) -> Group {
         let mut locals = standard_locals();
         // Counters of loops come after the standard locals; one for each nesting level.
         locals.extend([Ty::I32; LOOP_DEPTH as usize]);
-        let mut writer = Writer { random, group: &group, loops: 0, labels: 0 };
+        let mut writer = Writer {
+            random,
+            group: &group,
+            loops: 0,
+            labels: 0,
+        };
         let body = writer.stmts(3);
         let value = writer.expr(result, 4);
         let tail = matches!(value, Expr::Call(..) | Expr::CallIndirect { .. });
-        let function = Function { params: standard_params(), locals, result, body, value, tail };
+        let function = Function {
+            params: standard_params(),
+            locals,
+            result,
+            body,
+            value,
+            tail,
+        };
         let arguments = arguments(random, 4, false);
         group.test("random".to_owned(), function, arguments);
     }
@@ -46,7 +58,11 @@ impl Writer<'_> {
     /// A local of a type that is not a loop counter.
     fn local(&mut self, ty: Ty) -> u32 {
         let number = self.random.below(5) as u32;
-        if number < 3 { ty as u32 * 3 + number } else { 12 + ty as u32 * 2 + number - 3 }
+        if number < 3 {
+            ty as u32 * 3 + number
+        } else {
+            12 + ty as u32 * 2 + number - 3
+        }
     }
 
     fn binary(&mut self, result: Ty) -> &'static Binary {
@@ -173,7 +189,11 @@ impl Writer<'_> {
             .collect();
         let callee = self.random.one_of(&fitting);
         let params = &group.functions[callee].params;
-        let depth = if params.len() > 3 { depth.min(1) } else { depth };
+        let depth = if params.len() > 3 {
+            depth.min(1)
+        } else {
+            depth
+        };
         let arguments = params.iter().map(|ty| self.expr(*ty, depth)).collect();
         if self.random.once_in(3) {
             let like = callee as u32;
@@ -184,7 +204,11 @@ impl Writer<'_> {
             };
             // An index beyond the earlier functions could lead to recursion; the table ends with the
             // functions of the whole group, and the evaluator bounds the depth.
-            Expr::CallIndirect { like, arguments, index: Box::new(index) }
+            Expr::CallIndirect {
+                like,
+                arguments,
+                index: Box::new(index),
+            }
         } else {
             Expr::Call(callee as u32, arguments)
         }
@@ -225,7 +249,11 @@ impl Writer<'_> {
                 let condition = self.expr(Ty::I32, depth + 1);
                 self.labels += 1;
                 let then = self.stmts(depth);
-                let otherwise = if self.random.once_in(2) { self.stmts(depth) } else { Vec::new() };
+                let otherwise = if self.random.once_in(2) {
+                    self.stmts(depth)
+                } else {
+                    Vec::new()
+                };
                 self.labels -= 1;
                 Stmt::If(condition, then, otherwise)
             }
@@ -255,7 +283,9 @@ impl Writer<'_> {
             }
             14 if self.labels > 1 => {
                 let labels = self.labels as usize;
-                let targets = (0..self.random.below(4)).map(|_| self.random.below(labels) as u32).collect();
+                let targets = (0..self.random.below(4))
+                    .map(|_| self.random.below(labels) as u32)
+                    .collect();
                 let default = self.random.below(labels) as u32;
                 Stmt::BrTable(targets, default, self.expr(Ty::I32, depth + 1))
             }

@@ -39,30 +39,133 @@ impl Random {
 }
 
 const I32_VALUES: &[u32] = &[
-    0, 1, 2, 3, 5, 7, 8, 31, 32, 33, 100, 127, 128, 255, 256, 0x7fff, 0x8000, 0xffff, 65_528, 65_536,
-    0x1234_5678, 0x7fff_fffe, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, 0xdead_beef, 0xffff_ff80,
-    0xffff_fffe, 0xffff_ffff,
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    31,
+    32,
+    33,
+    100,
+    127,
+    128,
+    255,
+    256,
+    0x7fff,
+    0x8000,
+    0xffff,
+    65_528,
+    65_536,
+    0x1234_5678,
+    0x7fff_fffe,
+    0x7fff_ffff,
+    0x8000_0000,
+    0x8000_0001,
+    0xdead_beef,
+    0xffff_ff80,
+    0xffff_fffe,
+    0xffff_ffff,
 ];
 
 const I64_VALUES: &[u64] = &[
-    0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 65, 127, 128, 255, 0x8000, 0x7fff_ffff, 0x8000_0000,
-    0xffff_ffff, 0x1_0000_0000, 0x1234_5678_9abc_def0, 0x7fff_ffff_ffff_fffe, 0x7fff_ffff_ffff_ffff,
-    0x8000_0000_0000_0000, 0x8000_0000_0000_0001, 0xffff_ffff_7fff_ffff, 0xffff_ffff_8000_0000,
-    0xffff_ffff_ffff_ff80, 0xffff_ffff_ffff_fffe, 0xffff_ffff_ffff_ffff,
+    0,
+    1,
+    2,
+    3,
+    7,
+    31,
+    32,
+    33,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    0x8000,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x1234_5678_9abc_def0,
+    0x7fff_ffff_ffff_fffe,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0x8000_0000_0000_0001,
+    0xffff_ffff_7fff_ffff,
+    0xffff_ffff_8000_0000,
+    0xffff_ffff_ffff_ff80,
+    0xffff_ffff_ffff_fffe,
+    0xffff_ffff_ffff_ffff,
 ];
 
 const F32_VALUES: &[f32] = &[
-    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.141_592_7, 1e10, -1e10, 1e-10, 1e38, -1e38, 1e-45,
-    2_147_483_520.0, 2_147_483_648.0, -2_147_483_648.0, 4_294_967_040.0, 4_294_967_296.0,
-    9.223_372e18, 1.844_674_4e19, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY, f32::NEG_INFINITY, f32::NAN,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    1.5,
+    2.5,
+    -2.5,
+    3.141_592_7,
+    1e10,
+    -1e10,
+    1e-10,
+    1e38,
+    -1e38,
+    1e-45,
+    2_147_483_520.0,
+    2_147_483_648.0,
+    -2_147_483_648.0,
+    4_294_967_040.0,
+    4_294_967_296.0,
+    9.223_372e18,
+    1.844_674_4e19,
+    f32::MAX,
+    f32::MIN_POSITIVE,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
 ];
 
 const F64_VALUES: &[f64] = &[
-    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.999_999, 1.5, 2.5, -2.5, 3.141_592_653_589_793, 1e10, -1e10, 1e-10,
-    1e300, -1e300, 5e-324, 2_147_483_647.0, 2_147_483_648.0, -2_147_483_648.9, -2_147_483_649.0,
-    4_294_967_295.9, 4_294_967_296.0, 9.223_372_036_854_775e18, 9.223_372_036_854_776e18,
-    1.844_674_407_370_955e19, 1.844_674_407_370_955_2e19, f64::MAX, f64::MIN_POSITIVE, f64::INFINITY,
-    f64::NEG_INFINITY, f64::NAN,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    0.999_999,
+    1.5,
+    2.5,
+    -2.5,
+    3.141_592_653_589_793,
+    1e10,
+    -1e10,
+    1e-10,
+    1e300,
+    -1e300,
+    5e-324,
+    2_147_483_647.0,
+    2_147_483_648.0,
+    -2_147_483_648.9,
+    -2_147_483_649.0,
+    4_294_967_295.9,
+    4_294_967_296.0,
+    9.223_372_036_854_775e18,
+    9.223_372_036_854_776e18,
+    1.844_674_407_370_955e19,
+    1.844_674_407_370_955_2e19,
+    f64::MAX,
+    f64::MIN_POSITIVE,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
 ];
 
 /// A value of a type that is likely to be a corner case.
@@ -86,8 +189,14 @@ pub fn value(random: &mut Random, ty: Ty) -> u64 {
 pub fn tame_value(random: &mut Random, ty: Ty) -> u64 {
     match ty {
         Ty::I32 | Ty::I64 => value(random, ty),
-        Ty::F32 => u64::from(random.one_of(&[0.25f32, 1.0, 1.5, 2.0, 3.25, 100.0, 1e9]).to_bits()),
-        Ty::F64 => random.one_of(&[0.25f64, 1.0, 1.5, 2.0, 3.25, 100.0, 1e9]).to_bits(),
+        Ty::F32 => u64::from(
+            random
+                .one_of(&[0.25f32, 1.0, 1.5, 2.0, 3.25, 100.0, 1e9])
+                .to_bits(),
+        ),
+        Ty::F64 => random
+            .one_of(&[0.25f64, 1.0, 1.5, 2.0, 3.25, 100.0, 1e9])
+            .to_bits(),
     }
 }
 
@@ -234,7 +343,12 @@ pub const PRODUCERS: &[Producer] = &[
 pub const MAIN_PRODUCERS: &[Producer] = &[Producer::Param, Producer::Const, Producer::Computed];
 
 /// Statements to execute before, and the operand itself. `side` (0 or 1) selects the parameters.
-pub fn produce(random: &mut Random, kind: Producer, ty: Ty, side: u32) -> Option<(Vec<Stmt>, Expr)> {
+pub fn produce(
+    random: &mut Random,
+    kind: Producer,
+    ty: Ty,
+    side: u32,
+) -> Option<(Vec<Stmt>, Expr)> {
     let own = Expr::Local(param(ty, side));
     let third = Expr::Local(param(ty, 2));
     let name = ty.name();
@@ -255,17 +369,18 @@ pub fn produce(random: &mut Random, kind: Producer, ty: Ty, side: u32) -> Option
         }
         Producer::ComputedConst => Expr::op(&format!("{name}.or"), own, constant(random)),
         Producer::Global => Expr::Global(global(ty)),
-        Producer::Load => {
-            Expr::load(load_of(ty), 16, Expr::i32(random.one_of(&[0, 8, 40, 1000])))
-        }
+        Producer::Load => Expr::load(load_of(ty), 16, Expr::i32(random.one_of(&[0, 8, 40, 1000]))),
         Producer::Tee => Expr::tee(local(ty, side), computed),
         Producer::JustSet => {
             let local = local(ty, side);
             return Some((vec![Stmt::Set(local, computed)], Expr::Local(local)));
         }
-        Producer::Joint => {
-            Expr::if_else(ty, Expr::Local(param(Ty::I32, 2)), computed, constant(random))
-        }
+        Producer::Joint => Expr::if_else(
+            ty,
+            Expr::Local(param(Ty::I32, 2)),
+            computed,
+            constant(random),
+        ),
         Producer::Call => Expr::Call(identity(ty), vec![own]),
         Producer::Sum if is_i32 => {
             let constant = constant(random);
@@ -309,7 +424,9 @@ pub fn produce(random: &mut Random, kind: Producer, ty: Ty, side: u32) -> Option
         Producer::Converted => {
             let (name, operand) = match ty {
                 Ty::I32 => ("i32.wrap_i64", Ty::I64),
-                Ty::I64 => random.one_of(&[("i64.extend_i32_u", Ty::I32), ("i64.extend_i32_s", Ty::I32)]),
+                Ty::I64 => {
+                    random.one_of(&[("i64.extend_i32_u", Ty::I32), ("i64.extend_i32_s", Ty::I32)])
+                }
                 Ty::F32 => ("f32.convert_i32_s", Ty::I32),
                 Ty::F64 => ("f64.convert_i32_u", Ty::I32),
             };
@@ -451,9 +568,11 @@ pub fn consume(kind: Consumer, ty: Ty, before: Vec<Stmt>, expr: Expr) -> Functio
             body.push(Stmt::Return(expr));
             Expr::Const(ty, 0)
         }
-        Consumer::Branch => {
-            Expr::Block(ty, vec![Stmt::BrValue(0, expr)], Box::new(Expr::Const(ty, 0)))
-        }
+        Consumer::Branch => Expr::Block(
+            ty,
+            vec![Stmt::BrValue(0, expr)],
+            Box::new(Expr::Const(ty, 0)),
+        ),
         Consumer::BranchIf => {
             let branch = Stmt::BrIfValue(0, expr, Expr::Local(param(Ty::I32, 1)));
             Expr::Block(ty, vec![branch], Box::new(other))
@@ -464,7 +583,11 @@ pub fn consume(kind: Consumer, ty: Ty, before: Vec<Stmt>, expr: Expr) -> Functio
         }
         Consumer::SelectArm => Expr::select(expr, other, Expr::Local(param(Ty::I32, 2))),
         Consumer::If => {
-            body.push(Stmt::If(expr, vec![Stmt::Set(flag, ten)], vec![Stmt::Set(flag, twenty)]));
+            body.push(Stmt::If(
+                expr,
+                vec![Stmt::Set(flag, ten)],
+                vec![Stmt::Set(flag, twenty)],
+            ));
             flagged
         }
         Consumer::IfWithoutElse => {
@@ -483,18 +606,28 @@ pub fn consume(kind: Consumer, ty: Ty, before: Vec<Stmt>, expr: Expr) -> Functio
             flagged
         }
         Consumer::LoopBack | Consumer::LoopBackEqz => {
-            let again = if kind == Consumer::LoopBack { expr } else { eqz(expr) };
+            let again = if kind == Consumer::LoopBack {
+                expr
+            } else {
+                eqz(expr)
+            };
             let counter = local(Ty::I64, 1);
             let counted = Expr::op("i64.add", Expr::Local(counter), Expr::Const(Ty::I64, 1));
-            let guard = Expr::op("i64.ge_u", Expr::tee(counter, counted), Expr::Const(Ty::I64, 4));
+            let guard = Expr::op(
+                "i64.ge_u",
+                Expr::tee(counter, counted),
+                Expr::Const(Ty::I64, 4),
+            );
             let around = vec![Stmt::BrIf(1, guard), Stmt::BrIf(0, again)];
             body.push(Stmt::Block(vec![Stmt::Loop(around)]));
             Expr::unary(unary("i32.wrap_i64"), Expr::Local(counter))
         }
         Consumer::SelectCondition => Expr::select(ten, twenty, expr),
-        Consumer::SelectConditionEqz => {
-            Expr::select(Expr::Local(param(Ty::I32, 0)), Expr::Local(param(Ty::I32, 1)), eqz(expr))
-        }
+        Consumer::SelectConditionEqz => Expr::select(
+            Expr::Local(param(Ty::I32, 0)),
+            Expr::Local(param(Ty::I32, 1)),
+            eqz(expr),
+        ),
         Consumer::BrTable => {
             let inner = Stmt::Block(vec![Stmt::BrTable(vec![0, 1], 2, expr)]);
             let middle = Stmt::Block(vec![inner, Stmt::Set(flag, ten), Stmt::Br(1)]);
@@ -503,14 +636,22 @@ pub fn consume(kind: Consumer, ty: Ty, before: Vec<Stmt>, expr: Expr) -> Functio
         }
         Consumer::Address => Expr::load(load_of(Ty::I32), 4, expr),
         Consumer::StoreAddress => {
-            body.push(Stmt::Store(store_of(Ty::I32), 4, expr, Expr::Local(param(Ty::I32, 2))));
+            body.push(Stmt::Store(
+                store_of(Ty::I32),
+                4,
+                expr,
+                Expr::Local(param(Ty::I32, 2)),
+            ));
             Expr::Local(param(Ty::I32, 1))
         }
         Consumer::CallIndirectIndex => {
             // Elements 0 and 1 are helpers of two types: the second one is a type mismatch.
             Expr::CallIndirect {
                 like: second(Ty::I32),
-                arguments: vec![Expr::Local(param(Ty::I32, 0)), Expr::Local(param(Ty::I32, 1))],
+                arguments: vec![
+                    Expr::Local(param(Ty::I32, 0)),
+                    Expr::Local(param(Ty::I32, 1)),
+                ],
                 index: Box::new(expr),
             }
         }
@@ -527,8 +668,9 @@ pub fn comparison(random: &mut Random, ty: Ty) -> &'static super::operators::Bin
     let names: &[&str] = if ty.is_float() {
         &["eq", "ne", "lt", "gt", "le", "ge"]
     } else {
-        &["eq", "ne", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u"]
+        &[
+            "eq", "ne", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u",
+        ]
     };
     binary(&format!("{}.{}", ty.name(), random.one_of(names)))
 }
-

@@ -77,10 +77,7 @@ pub(crate) fn function<T: 'static>(
             Ok(())
         },
     );
-    process
-        .state()
-        .own_functions
-        .insert(name.to_string(), func);
+    process.state().own_functions.insert(name.to_string(), func);
     Some(func)
 }
 
@@ -113,8 +110,8 @@ impl<T: 'static> Process<T> {
                 Err(error)
             }
             Err(error) => {
-                let needs_prefix = name.is_some()
-                    && flags.intersects(OpenFlags::LAZY | OpenFlags::NOW);
+                let needs_prefix =
+                    name.is_some() && flags.intersects(OpenFlags::LAZY | OpenFlags::NOW);
                 self.set_error(match name {
                     Some(name) if needs_prefix => {
                         format!("could not load dynamic lib: {name}\n{error}")
@@ -237,8 +234,7 @@ impl<T: 'static> Process<T> {
         }
         let mut bytes = name.as_bytes().to_vec();
         bytes.push(0);
-        let length = u32::try_from(bytes.len())
-            .map_err(|_| Error::msg("a name of 4 GiB"))?;
+        let length = u32::try_from(bytes.len()).map_err(|_| Error::msg("a name of 4 GiB"))?;
         let place = self.take_memory(store, length, 0, "a name for dladdr")?;
         if !self.write_guest(store, memory, place.base, &bytes) {
             return Ok(0);
@@ -265,10 +261,7 @@ impl<T: 'static> Process<T> {
     fn guest_string(&self, store: &mut StoreContextMut<'_, T>, at: u32) -> Option<String> {
         let memory = self.memory()?;
         let bytes = memory.data(store).get(usize::try_from(at).ok()?..)?;
-        let length = bytes
-            .iter()
-            .take(MAX_STRING)
-            .position(|byte| *byte == 0)?;
+        let length = bytes.iter().take(MAX_STRING).position(|byte| *byte == 0)?;
         String::from_utf8(bytes.get(..length)?.to_vec()).ok()
     }
 }

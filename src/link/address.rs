@@ -161,9 +161,7 @@ impl<T: 'static> Process<T> {
         }
         let slot = self.take_slots(store, 1, 0)?;
         table.set(&mut *store, u64::from(slot), Ref::Func(Some(func)))?;
-        self.state()
-            .indices
-            .add(AddedSlot { slot, func, object });
+        self.state().indices.add(AddedSlot { slot, func, object });
         Ok(slot)
     }
 
@@ -181,12 +179,7 @@ impl<T: 'static> Process<T> {
     }
 
     /// Learns the addresses of the functions in these slots, such as those of an element segment.
-    pub(crate) fn seed_indices(
-        &self,
-        store: &mut StoreContextMut<'_, T>,
-        base: u64,
-        count: u64,
-    ) {
+    pub(crate) fn seed_indices(&self, store: &mut StoreContextMut<'_, T>, base: u64, count: u64) {
         let Some(table) = self.table() else {
             return;
         };
@@ -249,12 +242,7 @@ impl<T: 'static> Process<T> {
     }
 
     /// Makes slots null, as far as they exist.
-    pub(crate) fn clear_slots(
-        &self,
-        store: &mut StoreContextMut<'_, T>,
-        base: u32,
-        count: u32,
-    ) {
+    pub(crate) fn clear_slots(&self, store: &mut StoreContextMut<'_, T>, base: u32, count: u32) {
         let Some(table) = self.table() else {
             return;
         };

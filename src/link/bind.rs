@@ -10,7 +10,9 @@ use super::state::View;
 use super::symbols::{Symbol, WeakImports};
 use super::trace::TraceTopics;
 use crate::error::Result;
-use crate::module::{ExternKind, FuncType, GlobalType, MemoryType, Module, RefType, TableType, ValType};
+use crate::module::{
+    ExternKind, FuncType, GlobalType, MemoryType, Module, RefType, TableType, ValType,
+};
 use crate::runtime::StoreContextMut;
 use std::collections::HashMap;
 
@@ -64,7 +66,8 @@ impl<T: 'static> Planner<'_, T> {
                 }
                 ExternKind::Memory(ty) => {
                     let first = !std::mem::replace(&mut seen_memory, true);
-                    self.bind_memory(store, *ty, first).map(|()| Binding::Memory)
+                    self.bind_memory(store, *ty, first)
+                        .map(|()| Binding::Memory)
                 }
                 ExternKind::Table(ty) => {
                     let first = !std::mem::replace(&mut seen_table, true);
@@ -78,20 +81,23 @@ impl<T: 'static> Planner<'_, T> {
                     };
                     match kind {
                         None => self.bind_global(store, from, name, *ty),
-                        Some(_) if *ty != CELL_TYPE => {
-                            Err(format!("a GOT cell must be a mutable i32, not {}", global_text(*ty)))
-                        }
+                        Some(_) if *ty != CELL_TYPE => Err(format!(
+                            "a GOT cell must be a mutable i32, not {}",
+                            global_text(*ty)
+                        )),
                         Some(kind) => match known.get(&(kind, name)) {
                             Some(cell) => Ok(Binding::Cell(*cell)),
-                            None => self.cell_target(store, &importer, kind, name).map(|target| {
-                                known.insert((kind, name), cells.len());
-                                cells.push(PlannedCell {
-                                    import: number,
-                                    kind,
-                                    target,
-                                });
-                                Binding::Cell(cells.len() - 1)
-                            }),
+                            None => self
+                                .cell_target(store, &importer, kind, name)
+                                .map(|target| {
+                                    known.insert((kind, name), cells.len());
+                                    cells.push(PlannedCell {
+                                        import: number,
+                                        kind,
+                                        target,
+                                    });
+                                    Binding::Cell(cells.len() - 1)
+                                }),
                         },
                     }
                 }
@@ -327,9 +333,10 @@ impl<T: 'static> Planner<'_, T> {
     ) -> Option<CellTarget> {
         let module = &*importer.module.0;
         let called = module.imports.iter().find_map(|import| match import.ty {
-            ExternKind::Func(ty) if &*import.name == name => {
-                Some((&*import.module, module.types.get(usize::try_from(ty).ok()?)?.clone()))
-            }
+            ExternKind::Func(ty) if &*import.name == name => Some((
+                &*import.module,
+                module.types.get(usize::try_from(ty).ok()?)?.clone(),
+            )),
             _ => None,
         });
         let (from, ty) = match called {
@@ -377,7 +384,9 @@ impl<T: 'static> Planner<'_, T> {
         first: bool,
     ) -> Result<(), String> {
         if !first || ty.element != RefType::Func {
-            return Err("the only table that can be imported is the table of functions".to_string());
+            return Err(
+                "the only table that can be imported is the table of functions".to_string(),
+            );
         }
         let Some(table) = self.process.table() else {
             return Ok(());

@@ -225,9 +225,7 @@ impl<T: 'static> Process<T> {
             Some(definition) => self
                 .definition_address(store, definition)?
                 .ok_or_else(missing),
-            None if handle == RTLD_DEFAULT => {
-                self.host_symbol(store, name)?.ok_or_else(missing)
-            }
+            None if handle == RTLD_DEFAULT => self.host_symbol(store, name)?.ok_or_else(missing),
             None => Err(missing()),
         }
     }
@@ -245,11 +243,7 @@ impl<T: 'static> Process<T> {
         }
     }
 
-    fn opened<'a>(
-        &self,
-        state: &'a super::state::State,
-        handle: u32,
-    ) -> Result<&'a Object> {
+    fn opened<'a>(&self, state: &'a super::state::State, handle: u32) -> Result<&'a Object> {
         object_of(handle)
             .and_then(|id| state.object(id))
             .filter(|object| object.opens > 0 || Some(object.id) == state.main)
@@ -280,7 +274,11 @@ impl<T: 'static> Process<T> {
     }
 
     /// What lies at an address: data of an object, or a function at that table index.
-    pub fn dladdr(&self, mut store: impl AsContextMut<Data = T>, address: u32) -> Option<AddressInfo> {
+    pub fn dladdr(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        address: u32,
+    ) -> Option<AddressInfo> {
         let mut store = store.as_context_mut();
         self.data_at(&mut store, address)
             .or_else(|| self.function_at(&mut store, address))

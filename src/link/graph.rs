@@ -14,7 +14,10 @@ pub(crate) fn breadth_first<'a, N: Copy + Eq + Hash + 'a>(
     needed: impl Fn(N) -> &'a [N],
 ) -> Vec<N> {
     let mut seen = HashSet::new();
-    let mut order: Vec<N> = roots.into_iter().filter(|node| seen.insert(*node)).collect();
+    let mut order: Vec<N> = roots
+        .into_iter()
+        .filter(|node| seen.insert(*node))
+        .collect();
     let mut next = 0;
     while let Some(node) = order.get(next).copied() {
         next += 1;

@@ -163,7 +163,10 @@ mod tests {
     fn hostile_sizes_are_refused_not_wrapped() {
         let memory = LoaderMemory::default();
         assert_eq!(memory.growth(u64::from(u32::MAX), 0, PAGE), None);
-        assert_eq!(memory.growth(u64::from(u32::MAX) - PAGE, 0, PAGE), Some(65_535));
+        assert_eq!(
+            memory.growth(u64::from(u32::MAX) - PAGE, 0, PAGE),
+            Some(65_535)
+        );
         assert_eq!(memory.growth(1, 255, PAGE), None);
         let slots = TableSlots::default();
         assert_eq!(slots.growth(u64::from(u32::MAX), 0, 1), None);

@@ -50,7 +50,11 @@ pub(super) struct Load<'p, T: 'static> {
 
 impl<T: 'static> Process<T> {
     /// Carries a plan out; gives the object that was asked for.
-    pub(crate) fn commit(&self, store: &mut StoreContextMut<'_, T>, plan: Plan) -> Result<ObjectId> {
+    pub(crate) fn commit(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        plan: Plan,
+    ) -> Result<ObjectId> {
         let (added_slots, stack_pointer) = {
             let mut state = self.state();
             if state.busy {
@@ -195,10 +199,13 @@ impl<T: 'static> Load<'_, T> {
         if shape.relocatable && !matches!(shape.memory, Place::Exported(_)) {
             if imports_stack_pointer {
                 let low = align_up(end, 4);
-                let high = low.and_then(|low| align_up(low.checked_add(u64::from(profile.stack_bytes))?, 4));
+                let high = low
+                    .and_then(|low| align_up(low.checked_add(u64::from(profile.stack_bytes))?, 4));
                 let (low, high) = low
                     .zip(high)
-                    .and_then(|(low, high)| Some((u32::try_from(low).ok()?, u32::try_from(high).ok()?)))
+                    .and_then(|(low, high)| {
+                        Some((u32::try_from(low).ok()?, u32::try_from(high).ok()?))
+                    })
                     .ok_or_else(|| memory_limit("the C stack", u64::from(profile.stack_bytes)))?;
                 stack = Some((low, high));
                 end = u64::from(high);
@@ -222,10 +229,9 @@ impl<T: 'static> Load<'_, T> {
         }
 
         let heap_base = align_up(end, 4).unwrap_or(end);
-        let libraries_need_memory = self
-            .new
-            .iter()
-            .any(|object| object.symbols.module().0.imported_memories > 0 || object.info.memory_size > 0);
+        let libraries_need_memory = self.new.iter().any(|object| {
+            object.symbols.module().0.imported_memories > 0 || object.info.memory_size > 0
+        });
         if shape.memory == Place::Imported
             || (shape.memory == Place::Absent && libraries_need_memory)
         {
@@ -268,7 +274,8 @@ impl<T: 'static> Load<'_, T> {
                 || object.info.table_size > 0
                 || !object.cells.is_empty()
         });
-        if shape.table == Place::Imported || (shape.table == Place::Absent && libraries_need_table) {
+        if shape.table == Place::Imported || (shape.table == Place::Absent && libraries_need_table)
+        {
             let mut elements = table_type.minimum.max(profile.table_elements).max(1);
             if shape.relocatable {
                 let sum = self
@@ -296,7 +303,10 @@ impl<T: 'static> Load<'_, T> {
             }
         }
 
-        if imports_stack_pointer && !matches!(shape.stack_pointer, Place::Exported(_)) && shape.relocatable {
+        if imports_stack_pointer
+            && !matches!(shape.stack_pointer, Place::Exported(_))
+            && shape.relocatable
+        {
             let top = stack.map_or(0, |(_, high)| high);
             let global = Global::new(
                 &mut *store,
@@ -425,7 +435,10 @@ impl<T: 'static> Load<'_, T> {
                     TraceTopics::FILES,
                     format_args!(
                         "file={name} memory=[{:#x},+{:#x}] table=[{},+{}]",
-                        object.memory.base, object.memory.size, object.table.base, object.table.count
+                        object.memory.base,
+                        object.memory.size,
+                        object.table.base,
+                        object.table.count
                     ),
                 );
             }
@@ -546,7 +559,10 @@ impl<T: 'static> Load<'_, T> {
         let instance = Instance::new(&mut *store, &module, &imports);
         // A start function may have made the host create something of its own; the instance itself came first.
         let created = match module.0.start {
-            Some(_) => (prepared, Mark(prepared.0.saturating_add(1)).min(store.mark())),
+            Some(_) => (
+                prepared,
+                Mark(prepared.0.saturating_add(1)).min(store.mark()),
+            ),
             None => (prepared, store.mark()),
         };
         let mut state = self.process.state();
@@ -620,11 +636,7 @@ impl<T: 'static> Load<'_, T> {
     }
 
     /// The imports of one object in order. Functions of objects that have no instance yet become deferred functions.
-    fn imports(
-        &mut self,
-        store: &mut StoreContextMut<'_, T>,
-        place: usize,
-    ) -> Result<Vec<Extern>> {
+    fn imports(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<Vec<Extern>> {
         let Some(object) = self.new.get(place) else {
             return Ok(Vec::new());
         };
@@ -640,17 +652,18 @@ impl<T: 'static> Load<'_, T> {
             )
         };
         let missing = |what: &str| {
-            Error::msg(format!("`{}` imports {what}, which the process does not have", object.name))
+            Error::msg(format!(
+                "`{}` imports {what}, which the process does not have",
+                object.name
+            ))
         };
         let mut imports = Vec::with_capacity(module.0.imports.len());
         let mut pending = Vec::new();
         for (binding, import) in object.bindings.iter().zip(&module.0.imports) {
             let item = match binding {
-                Binding::Memory => Extern::Memory(
-                    self.process
-                        .memory()
-                        .ok_or_else(|| missing("a memory"))?,
-                ),
+                Binding::Memory => {
+                    Extern::Memory(self.process.memory().ok_or_else(|| missing("a memory"))?)
+                }
                 Binding::Table => {
                     Extern::Table(self.process.table().ok_or_else(|| missing("a table"))?)
                 }
@@ -723,7 +736,9 @@ impl<T: 'static> Load<'_, T> {
                 let found = process.definition_func(&mut store, definition)?;
                 found.ok_or_else(|| {
                     let name = process.state().name(definition.object).to_string();
-                    Error::msg(format!("a function of `{name}` was called before that library was instantiated"))
+                    Error::msg(format!(
+                        "a function of `{name}` was called before that library was instantiated"
+                    ))
                 })
             },
         )
@@ -1089,12 +1104,8 @@ impl<T: 'static> Process<T> {
         let process = self.clone();
         let (from, name): (Arc<str>, Arc<str>) = (import.0.into(), import.1.into());
         let wanted = ty.clone();
-        Func::deferred(
-            &mut *store,
-            ty,
-            move |mut store: StoreContextMut<'_, T>| {
-                process.resolve_late(&mut store, importer, (&from, &name), &wanted, &why)
-            },
-        )
+        Func::deferred(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
+            process.resolve_late(&mut store, importer, (&from, &name), &wanted, &why)
+        })
     }
 }

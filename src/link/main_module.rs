@@ -72,7 +72,10 @@ pub(crate) fn is_relocatable(module: &Module) -> bool {
         matches!(import.ty, ExternKind::Global(_))
             && matches!(
                 (&*import.module, &*import.name),
-                ("env", "__memory_base" | "__table_base" | "__table_base32" | "__memory_base32")
+                (
+                    "env",
+                    "__memory_base" | "__table_base" | "__table_base32" | "__memory_base32"
+                )
             )
     })
 }
@@ -85,11 +88,7 @@ pub(crate) fn exported_function(module: &ModuleInner, name: &str) -> Option<u32>
     }
 }
 
-fn exported(
-    module: &ModuleInner,
-    usual: &str,
-    is: impl Fn(ExportItem) -> bool,
-) -> Option<String> {
+fn exported(module: &ModuleInner, usual: &str, is: impl Fn(ExportItem) -> bool) -> Option<String> {
     let usual = module
         .export_index
         .get(usual)

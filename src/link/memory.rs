@@ -191,7 +191,11 @@ impl<T: 'static> Process<T> {
 }
 
 /// Zeroes a place; says no if it is not all within the memory.
-fn fill_zero(store: &mut impl crate::runtime::AsContextMut, memory: Memory, place: MemoryPlace) -> bool {
+fn fill_zero(
+    store: &mut impl crate::runtime::AsContextMut,
+    memory: Memory,
+    place: MemoryPlace,
+) -> bool {
     let end = range_end(u64::from(place.base), u64::from(place.size));
     let range = usize::try_from(place.base)
         .ok()

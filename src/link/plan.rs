@@ -519,16 +519,14 @@ impl<T: 'static> Planner<'_, T> {
             }
         };
         let state = self.process.state();
-        let main = self.new.iter().find_map(|object| {
-            Some((object.name.clone(), object.main.clone()?))
-        });
+        let main = self
+            .new
+            .iter()
+            .find_map(|object| Some((object.name.clone(), object.main.clone()?)));
         let (name, shape) = match main {
             Some(main) => main,
             None => match state.main.and_then(|main| state.object(main)) {
-                Some(main) => (
-                    main.name.clone(),
-                    MainShape::of(main.symbols.module()),
-                ),
+                Some(main) => (main.name.clone(), MainShape::of(main.symbols.module())),
                 None => return,
             },
         };
@@ -542,8 +540,9 @@ impl<T: 'static> Planner<'_, T> {
             missing.push("its table of functions (link it with `--export-table --growable-table`)");
         }
         for what in missing {
-            self.problems
-                .add(format!("`{name}` does not share {what}, which libraries need"));
+            self.problems.add(format!(
+                "`{name}` does not share {what}, which libraries need"
+            ));
         }
     }
 }

@@ -150,8 +150,13 @@ fn read_body(module: &ModuleInner, func: u32) -> Option<Body> {
 }
 
 /// The operators of a function that the module defines.
-pub(crate) fn operators(module: &ModuleInner, func: u32) -> Option<wasmparser::OperatorsReader<'_>> {
-    let body = usize::try_from(func).ok()?.checked_sub(module.imported_funcs)?;
+pub(crate) fn operators(
+    module: &ModuleInner,
+    func: u32,
+) -> Option<wasmparser::OperatorsReader<'_>> {
+    let body = usize::try_from(func)
+        .ok()?
+        .checked_sub(module.imported_funcs)?;
     let range = module.bodies.get(body)?.clone();
     let start = range.start;
     let bytes = module.bytes.get(range)?;

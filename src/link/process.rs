@@ -302,7 +302,9 @@ impl<T: 'static> Process<T> {
             let state = self.state();
             View::loaded(&state).find(self.0.profile.symbol_order, None, name)?
         };
-        self.definition_address(&mut store, definition).ok().flatten()
+        self.definition_address(&mut store, definition)
+            .ok()
+            .flatten()
     }
 
     /// The memory that all objects share.
@@ -363,9 +365,9 @@ impl<T: 'static> Process<T> {
         let table = {
             let state = self.state();
             let id = super::dl::object_of(handle);
-            let object = id.and_then(|id| state.object(id)).ok_or_else(|| {
-                Error::usage(format!("no object has the handle {handle}"))
-            })?;
+            let object = id
+                .and_then(|id| state.object(id))
+                .ok_or_else(|| Error::usage(format!("no object has the handle {handle}")))?;
             object.symbols.clone()
         };
         Ok(table

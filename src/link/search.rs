@@ -74,7 +74,9 @@ impl<T> Files<T> for HostFiles {
         let opened = std::fs::File::open(&file.identity)?;
         let mut bytes = Vec::new();
         let most = u64::try_from(limit).unwrap_or(u64::MAX);
-        opened.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        opened
+            .take(most.saturating_add(1))
+            .read_to_end(&mut bytes)?;
         check_size(bytes.len(), limit)?;
         Ok(bytes)
     }
@@ -272,7 +274,13 @@ mod tests {
         let runtime_path = ["$ORIGIN/sub:/opt".to_string()];
         assert_eq!(
             path().candidates("a.so", Some(("/app/main.wasm", &runtime_path))),
-            ["/one/a.so", "/two/a.so", "/app/sub/a.so", "/opt/a.so", "/lib/a.so"]
+            [
+                "/one/a.so",
+                "/two/a.so",
+                "/app/sub/a.so",
+                "/opt/a.so",
+                "/lib/a.so"
+            ]
         );
     }
 
@@ -304,9 +312,16 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(by_path.identity, "/lib/a.so");
-        assert_eq!(Files::<()>::read(&files, &mut (), &by_path, 3).unwrap(), [1, 2, 3]);
+        assert_eq!(
+            Files::<()>::read(&files, &mut (), &by_path, 3).unwrap(),
+            [1, 2, 3]
+        );
         assert!(Files::<()>::read(&files, &mut (), &by_path, 2).is_err());
-        assert!(Files::<()>::find(&files, &mut (), "/lib").unwrap().is_none());
+        assert!(
+            Files::<()>::find(&files, &mut (), "/lib")
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
@@ -323,6 +338,8 @@ mod tests {
         let escape = inside.path().join("..").join(name).join("b.so");
         assert!(find(escape).unwrap().is_none());
         assert!(find(inside.path().to_path_buf()).unwrap().is_none());
-        assert!(search_goes_on(&find(inside.path().join("c.so")).unwrap_err()));
+        assert!(search_goes_on(
+            &find(inside.path().join("c.so")).unwrap_err()
+        ));
     }
 }

@@ -15,7 +15,12 @@ pub(crate) fn check(object: &Object, problems: &mut Problems) {
         if let SegmentMode::Active { index: 0, offset } = &segment.mode {
             let start = evaluate(offset, &global);
             let inside = start.is_some_and(|start| {
-                within(start, segment.range.len(), object.memory.base, object.memory.size)
+                within(
+                    start,
+                    segment.range.len(),
+                    object.memory.base,
+                    object.memory.size,
+                )
             });
             if !inside {
                 problems.add(format!(
@@ -29,7 +34,12 @@ pub(crate) fn check(object: &Object, problems: &mut Problems) {
         if let SegmentMode::Active { index: 0, offset } = &segment.mode {
             let start = evaluate(offset, &global);
             let inside = start.is_some_and(|start| {
-                within(start, segment.items.len(), object.table.base, object.table.count)
+                within(
+                    start,
+                    segment.items.len(),
+                    object.table.base,
+                    object.table.count,
+                )
             });
             if !inside {
                 problems.add(format!(

@@ -93,7 +93,8 @@ impl<'a> View<'a> {
 
     fn planned(&self, id: ObjectId) -> Option<&'a NewObject> {
         let first = self.new.first()?.id.0;
-        self.new.get(usize::try_from(id.0.checked_sub(first)?).ok()?)
+        self.new
+            .get(usize::try_from(id.0.checked_sub(first)?).ok()?)
     }
 
     pub fn symbols(&self, id: ObjectId) -> Option<&'a SymbolTable> {
@@ -166,7 +167,12 @@ impl State {
     /// The GOT cell of an object for one of its imports.
     pub fn cell(&self, object: ObjectId, import: u32) -> Option<Global> {
         let object = self.object(object)?;
-        let wanted = object.symbols.module().0.imports.get(usize::try_from(import).ok()?)?;
+        let wanted = object
+            .symbols
+            .module()
+            .0
+            .imports
+            .get(usize::try_from(import).ok()?)?;
         let kind = match &*wanted.module {
             "GOT.mem" => CellKind::Data,
             _ => CellKind::Function,
@@ -192,7 +198,10 @@ impl State {
             let before = all.len();
             for (id, object) in &self.objects {
                 let depends = object.needed.iter().any(|needed| all.contains(needed))
-                    || object.captured.iter().any(|captured| all.contains(captured));
+                    || object
+                        .captured
+                        .iter()
+                        .any(|captured| all.contains(captured));
                 if depends && among(*id) {
                     all.insert(*id);
                 }

@@ -97,7 +97,10 @@ impl SymbolTable {
     }
 
     fn exported(&self, name: &str) -> Option<Symbol> {
-        if self.flags(name).intersects(SymbolFlags::LOCAL | SymbolFlags::HIDDEN) {
+        if self
+            .flags(name)
+            .intersects(SymbolFlags::LOCAL | SymbolFlags::HIDDEN)
+        {
             return None;
         }
         let inner = &*self.module.0;
@@ -194,9 +197,9 @@ impl<'a> WeakImports<'a> {
     /// Whether the import is weak. The information names the module `env` for every C symbol, wherever it is imported
     /// from.
     pub fn contains(&self, module: &str, field: &str) -> bool {
-        self.0.get(field).is_some_and(|said| {
-            matches!(*said, "env" | "GOT.func" | "GOT.mem") || *said == module
-        })
+        self.0
+            .get(field)
+            .is_some_and(|said| matches!(*said, "env" | "GOT.func" | "GOT.mem") || *said == module)
     }
 }
 

@@ -32,10 +32,7 @@ impl TraceTopics {
     pub fn parse(list: &str) -> (TraceTopics, Vec<&str>) {
         let mut topics = TraceTopics::empty();
         let mut unknown = Vec::new();
-        for name in list
-            .split([',', ':', ' '])
-            .filter(|name| !name.is_empty())
-        {
+        for name in list.split([',', ':', ' ']).filter(|name| !name.is_empty()) {
             match name {
                 "all" => topics |= TraceTopics::all(),
                 "libs" => topics |= TraceTopics::LIBS,

@@ -59,11 +59,9 @@ impl<T: 'static> Load<'_, T> {
             let mut state = process.state();
             let promoted: HashSet<ObjectId> = self.added_global.iter().copied().collect();
             state.global.retain(|id| !promoted.contains(id));
-            state
-                .indices
-                .remove_added(self.added_slots, |slot| {
-                    !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
-                })
+            state.indices.remove_added(self.added_slots, |slot| {
+                !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
+            })
         };
         for slot in added {
             process.clear_slots(store, slot.slot, 1);
@@ -203,11 +201,7 @@ impl<T: 'static> Process<T> {
             let (instance, base, name) = {
                 let state = self.state();
                 match state.object(*id) {
-                    Some(object) => (
-                        object.instance,
-                        object.memory.base,
-                        object.name.clone(),
-                    ),
+                    Some(object) => (object.instance, object.memory.base, object.name.clone()),
                     None => continue,
                 }
             };
@@ -218,9 +212,8 @@ impl<T: 'static> Process<T> {
                 self.call_i32(store, func, &[base])
                     .map_err(|error| error.context(format!("destructors of `{name}`")))?;
             }
-            let own = instance.and_then(|instance| {
-                instance.get_func(&mut *store, "__wasm_call_dtors")
-            });
+            let own =
+                instance.and_then(|instance| instance.get_func(&mut *store, "__wasm_call_dtors"));
             if let Some(func) = own.filter(|func| func.ty(&*store) == FuncType::new([], [])) {
                 self.call_i32(store, func, &[])
                     .map_err(|error| error.context(format!("destructors of `{name}`")))?;

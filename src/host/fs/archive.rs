@@ -182,7 +182,11 @@ fn gunzip(source: Source) -> LibraryResult<Source> {
         .read_to_end(&mut bytes)
         .map_err(Error::host)?;
     if bytes.len() as u64 > UNPACKED_LIMIT {
-        return Err(limit("bytes of the unpacked tar archive", UNPACKED_LIMIT + 1, UNPACKED_LIMIT));
+        return Err(limit(
+            "bytes of the unpacked tar archive",
+            UNPACKED_LIMIT + 1,
+            UNPACKED_LIMIT,
+        ));
     }
     Ok(Source::Memory(bytes.into()))
 }
@@ -353,7 +357,11 @@ fn index_zip(source: Arc<Source>) -> LibraryResult<Archive> {
     };
     let mut zip = ZipArchive::new(reader).map_err(Error::host)?;
     if zip.len() > ENTRY_LIMIT {
-        return Err(limit("entries of an archive", zip.len() as u64, ENTRY_LIMIT as u64));
+        return Err(limit(
+            "entries of an archive",
+            zip.len() as u64,
+            ENTRY_LIMIT as u64,
+        ));
     }
     let mut index = Index::new();
     for number in 0..zip.len() {
@@ -363,7 +371,11 @@ fn index_zip(source: Arc<Source>) -> LibraryResult<Archive> {
             .to_owned();
         let modified = entry.last_modified().map_or(0, |time| {
             let date = [time.year().into(), time.month().into(), time.day().into()];
-            let clock = [time.hour().into(), time.minute().into(), time.second().into()];
+            let clock = [
+                time.hour().into(),
+                time.minute().into(),
+                time.second().into(),
+            ];
             nanoseconds_of(date, clock)
         });
         let size = entry.size();
@@ -384,7 +396,9 @@ fn index_zip(source: Arc<Source>) -> LibraryResult<Archive> {
             return Err(Error::msg(format!("the entry {name:?} is encrypted")));
         } else if entry.compression() == zip::CompressionMethod::Stored
             && let Some(start) = entry.data_start()
-            && start.checked_add(size).is_some_and(|end| end <= source.length())
+            && start
+                .checked_add(size)
+                .is_some_and(|end| end <= source.length())
             && entry.compressed_size() == size
         {
             Body::File {
@@ -418,7 +432,11 @@ fn index_tar(source: Arc<Source>) -> LibraryResult<Archive> {
     };
     for (number, entry) in tar.entries_with_seek().map_err(Error::host)?.enumerate() {
         if number >= ENTRY_LIMIT {
-            return Err(limit("entries of an archive", number as u64, ENTRY_LIMIT as u64));
+            return Err(limit(
+                "entries of an archive",
+                number as u64,
+                ENTRY_LIMIT as u64,
+            ));
         }
         let entry = entry.map_err(Error::host)?;
         let name = text(&entry.path_bytes())?;
@@ -435,7 +453,10 @@ fn index_tar(source: Arc<Source>) -> LibraryResult<Archive> {
             }
             (tar::EntryType::Regular | tar::EntryType::Continuous, _) => {
                 let (start, size) = (entry.raw_file_position(), entry.size());
-                if start.checked_add(size).is_none_or(|end| end > source.length()) {
+                if start
+                    .checked_add(size)
+                    .is_none_or(|end| end > source.length())
+                {
                     return Err(Error::msg(format!(
                         "the archive ends before the entry {name:?} does: it was cut off"
                     )));
@@ -752,14 +773,22 @@ mod tests {
         let tar = tar_of(&entries);
         for bytes in [zip_of(&entries), gzip_of(&tar), tar] {
             let root = from_bytes(bytes.into()).unwrap();
-            let names: Vec<_> = root.entries().unwrap().into_iter().map(|e| e.name).collect();
+            let names: Vec<_> = root
+                .entries()
+                .unwrap()
+                .into_iter()
+                .map(|e| e.name)
+                .collect();
             assert_eq!(names, ["absolute", "dir", "link"]);
             assert_eq!(read(&*root, "absolute").unwrap(), b"third");
             let dir = subdirectory(&*root, "dir");
             assert_eq!(read(&*dir, "one").unwrap(), b"first");
             assert_eq!(read(&*dir, "two").unwrap(), big);
             let metadata = dir.entry_metadata("two", false).unwrap();
-            assert_eq!((metadata.size, metadata.file_type), (50_000, FileType::RegularFile));
+            assert_eq!(
+                (metadata.size, metadata.file_type),
+                (50_000, FileType::RegularFile)
+            );
             assert_eq!(metadata.modified, 1_709_209_808_000_000_000);
             assert_eq!(root.read_link("link").unwrap(), "dir/one");
             let deep = subdirectory(&*dir, &"a".repeat(90));
@@ -821,7 +850,9 @@ mod tests {
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(4);
-        builder.append_data(&mut header, "one", &b"same"[..]).unwrap();
+        builder
+            .append_data(&mut header, "one", &b"same"[..])
+            .unwrap();
         let mut header = tar::Header::new_gnu();
         header.set_size(0);
         header.set_entry_type(tar::EntryType::Link);

@@ -327,8 +327,7 @@ impl Namespace {
                 passed.push(std::mem::replace(&mut current, place));
                 continue;
             }
-            let no_parents = || !pending.iter().any(|step| matches!(step, Step::Parent));
-            if hand_over && self.may_hand_over(&current) && no_parents() {
+            if hand_over && self.may_hand_over(&current) && is_plain(&pending) {
                 let mut rest = name.into_owned();
                 while let Some(step) = pending.pop() {
                     if let Step::Name(name) = step {
@@ -433,6 +432,12 @@ impl Place {
 pub(crate) fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
         .filter(|name| !matches!(*name, "" | "." | ".."))
+}
+
+/// Whether the steps (the last one first) only go down, and do not end in `.`, which has a meaning of its own.
+fn is_plain(steps: &[Step<'_>]) -> bool {
+    !matches!(steps.first(), Some(Step::Current))
+        && !steps.iter().any(|step| matches!(step, Step::Parent))
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -218,7 +218,7 @@ impl Node {
             FileType::Directory => return Err(Errno::Isdir),
             FileType::SymbolicLink => upper.create_link(&lower.read_link(name)?, name, true)?,
             FileType::RegularFile => {
-                let copied = copy(&*lower, &upper, name, with_contents);
+                let copied = copy(&*lower, &*upper, name, with_contents);
                 if let Err(error) = copied {
                     let _ = upper.unlink(name);
                     return Err(error);
@@ -242,9 +242,9 @@ impl Node {
         if let Some(lower) = &self.lower {
             let hidden = lock(&self.state).hidden.clone();
             let below = lower.entries()?.into_iter();
-            entries.extend(below.filter(|entry| {
-                !above.contains(&entry.name) && !hidden.contains(&entry.name)
-            }));
+            entries.extend(
+                below.filter(|entry| !above.contains(&entry.name) && !hidden.contains(&entry.name)),
+            );
             // A directory that is above and below has the number that it had before.
             for entry in &mut entries {
                 if entry.file_type == FileType::Directory
@@ -379,11 +379,7 @@ impl OverlayDirectory {
     }
 
     /// Makes something in the upper directory.
-    fn create(
-        &self,
-        name: &str,
-        make: impl FnOnce(&MemoryDirectory) -> Result<()>,
-    ) -> Result<()> {
+    fn create(&self, name: &str, make: impl FnOnce(&MemoryDirectory) -> Result<()>) -> Result<()> {
         let _names = lock(&self.0.overlay.names);
         self.0.check_missing(name)?;
         make(&*self.0.ensure_upper()?)
@@ -401,8 +397,12 @@ impl Directory for OverlayDirectory {
             (FileType::Directory, _) => {
                 Lookup::Directory(Arc::new(OverlayDirectory(self.0.child(name)?)))
             }
-            (FileType::SymbolicLink, Found::Upper(upper, _)) => Lookup::Link(upper.read_link(name)?),
-            (FileType::SymbolicLink, Found::Lower(lower, _)) => Lookup::Link(lower.read_link(name)?),
+            (FileType::SymbolicLink, Found::Upper(upper, _)) => {
+                Lookup::Link(upper.read_link(name)?)
+            }
+            (FileType::SymbolicLink, Found::Lower(lower, _)) => {
+                Lookup::Link(lower.read_link(name)?)
+            }
             _ => Lookup::Other,
         })
     }
@@ -502,7 +502,9 @@ impl Directory for OverlayDirectory {
     }
 
     fn create_link(&self, target: &str, name: &str, absolute_allowed: bool) -> Result<()> {
-        self.create(name, |upper| upper.create_link(target, name, absolute_allowed))
+        self.create(name, |upper| {
+            upper.create_link(target, name, absolute_allowed)
+        })
     }
 
     fn rename(&self, name: &str, to: &dyn Directory, new_name: &str) -> Result<()> {

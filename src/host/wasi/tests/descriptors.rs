@@ -1,7 +1,5 @@
 //! Functions on descriptors.
 
-use super::*;
-
 macro_rules! direct_tests {
     ($($name:ident)*) => {
         /// For `every_function_has_a_direct_test`.
@@ -81,7 +79,10 @@ mod cases {
             assert_eq!(&guest.memory[first as usize..][..3], b"bcd");
             assert_eq!(&guest.memory[second as usize..][..5], b"efghh");
             // An empty list still asks whether the descriptor can be used.
-            assert_eq!(guest.call("fd_read", &[fd.into(), list.into(), 0, count.into()]), Ok(()));
+            assert_eq!(
+                guest.call("fd_read", &[fd.into(), list.into(), 0, count.into()]),
+                Ok(())
+            );
             assert_eq!(guest.u32_at(count), 0);
             let closed = [99, list.into(), 0, count.into()];
             assert_eq!(guest.call("fd_read", &closed), Err(Errno::Badf));
@@ -116,8 +117,14 @@ mod cases {
             guest.seek(fd, 0, 0).unwrap();
             assert_eq!(guest.write(fd, b"x"), Ok(1));
             assert_eq!(guest.read_file("file").unwrap(), b"x2345678");
-            assert_eq!(guest.call("fd_fdstat_set_flags", &[fd.into(), 32]), Err(Errno::Inval));
-            assert_eq!(guest.call("fd_fdstat_set_flags", &[77, 0]), Err(Errno::Badf));
+            assert_eq!(
+                guest.call("fd_fdstat_set_flags", &[fd.into(), 32]),
+                Err(Errno::Inval)
+            );
+            assert_eq!(
+                guest.call("fd_fdstat_set_flags", &[77, 0]),
+                Err(Errno::Badf)
+            );
         }
     }
 
@@ -143,7 +150,10 @@ mod cases {
             assert_eq!(guest.seek(ROOT, 0, 1), Err(Errno::Badf));
             assert_eq!(guest.seek(0, 0, 1), Err(Errno::Spipe));
             let at = guest.alloc(8);
-            assert_eq!(guest.call("fd_tell", &[ROOT.into(), at.into()]), Err(Errno::Badf));
+            assert_eq!(
+                guest.call("fd_tell", &[ROOT.into(), at.into()]),
+                Err(Errno::Badf)
+            );
             assert_eq!(guest.call("fd_tell", &[1, at.into()]), Err(Errno::Spipe));
             assert_eq!(guest.seek(50, 0, 0), Err(Errno::Badf));
         }
@@ -170,11 +180,20 @@ mod cases {
             assert_eq!(guest.fd_stat(fd).unwrap().size, 110);
             assert_eq!(allocate(&mut guest, 0, 0), Err(Errno::Inval));
             assert_eq!(allocate(&mut guest, -1, 5), Err(Errno::Fbig));
-            assert_eq!(guest.call("fd_allocate", &[ROOT.into(), 0, 1]), Err(Errno::Badf));
-            assert_eq!(guest.call("fd_filestat_set_size", &[ROOT.into(), 1]), Err(Errno::Inval));
+            assert_eq!(
+                guest.call("fd_allocate", &[ROOT.into(), 0, 1]),
+                Err(Errno::Badf)
+            );
+            assert_eq!(
+                guest.call("fd_filestat_set_size", &[ROOT.into(), 1]),
+                Err(Errno::Inval)
+            );
             let read_only = guest.open("file", 0, READ).unwrap();
             let arguments = [read_only.into(), 1];
-            assert_eq!(guest.call("fd_filestat_set_size", &arguments), Err(Errno::Inval));
+            assert_eq!(
+                guest.call("fd_filestat_set_size", &arguments),
+                Err(Errno::Inval)
+            );
         }
     }
 
@@ -185,7 +204,10 @@ mod cases {
             assert!(before.modified > 1_600_000_000_000_000_000, "{name}");
             let new = before.modified as i64 - 1_000_000_100;
             let set = |guest: &mut Guest, flags: i64| {
-                guest.call("fd_filestat_set_times", &[fd.into(), 5_000_000_000, new, flags])
+                guest.call(
+                    "fd_filestat_set_times",
+                    &[fd.into(), 5_000_000_000, new, flags],
+                )
             };
             set(&mut guest, 4).unwrap();
             let after = guest.fd_stat(fd).unwrap();
@@ -202,7 +224,10 @@ mod cases {
             let arguments = [ROOT.into(), 7_000_000_000, 8_000_000_000, 5];
             guest.call("fd_filestat_set_times", &arguments).unwrap();
             let root = guest.fd_stat(ROOT).unwrap();
-            assert_eq!((root.accessed, root.modified), (7_000_000_000, 8_000_000_000));
+            assert_eq!(
+                (root.accessed, root.modified),
+                (7_000_000_000, 8_000_000_000)
+            );
         }
     }
 
@@ -211,16 +236,27 @@ mod cases {
             let status = |guest: &mut Guest, fd: u32| {
                 let at = guest.alloc(24);
                 guest.call("fd_fdstat_get", &[fd.into(), at.into()])?;
-                let flags = u16::from_le_bytes(guest.memory[at as usize + 2..][..2].try_into().unwrap());
-                Ok((guest.memory[at as usize], flags, guest.u64_at(at + 8), guest.u64_at(at + 16)))
+                let flags =
+                    u16::from_le_bytes(guest.memory[at as usize + 2..][..2].try_into().unwrap());
+                Ok((
+                    guest.memory[at as usize],
+                    flags,
+                    guest.u64_at(at + 8),
+                    guest.u64_at(at + 16),
+                ))
             };
             let (file_type, flags, rights, inheriting) = status(&mut guest, ROOT).unwrap();
             assert_eq!((file_type, flags), (3, 0));
-            assert_eq!(rights & (Rights::FD_SEEK | Rights::FD_FILESTAT_SET_SIZE).bits(), 0);
+            assert_eq!(
+                rights & (Rights::FD_SEEK | Rights::FD_FILESTAT_SET_SIZE).bits(),
+                0
+            );
             assert_ne!(rights & Rights::PATH_OPEN.bits(), 0);
             assert_ne!(inheriting & Rights::FD_WRITE.bits(), 0);
             // APPEND and SYNC.
-            let fd = guest.open_with(ROOT, "file", 0, CREAT, READ, 1 | 16).unwrap();
+            let fd = guest
+                .open_with(ROOT, "file", 0, CREAT, READ, 1 | 16)
+                .unwrap();
             let (file_type, flags, rights, _) = status(&mut guest, fd).unwrap();
             assert_eq!((file_type, flags), (4, 17));
             assert_ne!(rights & Rights::FD_READ.bits(), 0);
@@ -228,7 +264,10 @@ mod cases {
             // A stream that is no terminal must not look like one.
             let (file_type, _, rights, _) = status(&mut guest, 1).unwrap();
             assert_eq!(file_type, 0);
-            assert_eq!(rights & (Rights::FD_SEEK | Rights::FD_READ).bits(), Rights::FD_READ.bits() & rights);
+            assert_eq!(
+                rights & (Rights::FD_SEEK | Rights::FD_READ).bits(),
+                Rights::FD_READ.bits() & rights
+            );
             assert_eq!(status(&mut guest, 44), Err(Errno::Badf));
         }
     }
@@ -237,7 +276,9 @@ mod cases {
         for (_, mut guest) in Guest::on_each_file_system() {
             let fd = guest.open("file", CREAT, READ_WRITE).unwrap();
             let kept = (Rights::FD_SEEK | Rights::FD_TELL).bits() as i64;
-            guest.call("fd_fdstat_set_rights", &[fd.into(), kept, 0]).unwrap();
+            guest
+                .call("fd_fdstat_set_rights", &[fd.into(), kept, 0])
+                .unwrap();
             assert_eq!(guest.read(fd, 1), Err(Errno::Notcapable));
             assert_eq!(guest.write(fd, b"x"), Err(Errno::Notcapable));
             let more = kept | Rights::FD_READ.bits() as i64;
@@ -250,10 +291,20 @@ mod cases {
                 Err(Errno::Notcapable)
             );
             // Without the right to set sizes by path, files cannot be truncated.
-            let base = Rights::DIRECTORY.difference(Rights::PATH_FILESTAT_SET_SIZE).bits() as i64;
-            guest.call("fd_fdstat_set_rights", &[ROOT.into(), base, 0]).unwrap();
-            assert_eq!(guest.open("file", TRUNC, Rights::empty()), Err(Errno::Notcapable));
-            assert_eq!(guest.call("fd_fdstat_set_rights", &[55, 0, 0]), Err(Errno::Badf));
+            let base = Rights::DIRECTORY
+                .difference(Rights::PATH_FILESTAT_SET_SIZE)
+                .bits() as i64;
+            guest
+                .call("fd_fdstat_set_rights", &[ROOT.into(), base, 0])
+                .unwrap();
+            assert_eq!(
+                guest.open("file", TRUNC, Rights::empty()),
+                Err(Errno::Notcapable)
+            );
+            assert_eq!(
+                guest.call("fd_fdstat_set_rights", &[55, 0, 0]),
+                Err(Errno::Badf)
+            );
         }
     }
 
@@ -264,7 +315,10 @@ mod cases {
             let (entries, more) = guest.readdir_once(fd, 512, 0).unwrap();
             assert!(!more, "{name}");
             assert_eq!(entries.len(), 2);
-            assert_eq!((entries[0].name.as_str(), entries[1].name.as_str()), (".", ".."));
+            assert_eq!(
+                (entries[0].name.as_str(), entries[1].name.as_str()),
+                (".", "..")
+            );
             assert_eq!(entries[0].inode, guest.fd_stat(fd).unwrap().inode);
             assert!(entries.iter().all(|entry| entry.file_type == 3));
             guest.write_file("empty/file", b"");
@@ -307,9 +361,15 @@ mod cases {
             let fd = i64::from(guest.open("file", CREAT, READ_WRITE).unwrap());
             assert_eq!(guest.call("fd_advise", &[fd, 0, 100, 3]), Ok(()));
             assert_eq!(guest.call("fd_advise", &[fd, 0, 100, 6]), Err(Errno::Inval));
-            assert_eq!(guest.call("fd_advise", &[fd, -1, 100, 0]), Err(Errno::Inval));
+            assert_eq!(
+                guest.call("fd_advise", &[fd, -1, 100, 0]),
+                Err(Errno::Inval)
+            );
             assert_eq!(guest.call("fd_advise", &[1, 0, 0, 0]), Err(Errno::Spipe));
-            assert_eq!(guest.call("fd_advise", &[ROOT.into(), 0, 0, 0]), Err(Errno::Badf));
+            assert_eq!(
+                guest.call("fd_advise", &[ROOT.into(), 0, 0, 0]),
+                Err(Errno::Badf)
+            );
             assert_eq!(guest.call("fd_sync", &[fd]), Ok(()));
             assert_eq!(guest.call("fd_datasync", &[fd]), Ok(()));
             assert_eq!(guest.call("fd_sync", &[ROOT.into()]), Ok(()));
@@ -321,7 +381,9 @@ mod cases {
     pub fn only_preopens_have_a_prestat() {
         for (_, mut guest) in Guest::on_each_file_system() {
             let at = guest.alloc(8);
-            guest.call("fd_prestat_get", &[ROOT.into(), at.into()]).unwrap();
+            guest
+                .call("fd_prestat_get", &[ROOT.into(), at.into()])
+                .unwrap();
             assert_eq!(guest.memory[at as usize], 0);
             let length = guest.u32_at(at + 4);
             assert_eq!(length, 8);
@@ -330,13 +392,22 @@ mod cases {
             guest.call("fd_prestat_dir_name", &arguments).unwrap();
             assert_eq!(&guest.memory[name as usize..][..9], b"/sandbox\0");
             let arguments = [ROOT.into(), name.into(), 7];
-            assert_eq!(guest.call("fd_prestat_dir_name", &arguments), Err(Errno::Nametoolong));
+            assert_eq!(
+                guest.call("fd_prestat_dir_name", &arguments),
+                Err(Errno::Nametoolong)
+            );
             // wasi-libc ends the process at any other error than this one.
             let directory = guest.open(".", DIRECTORY, READ).unwrap();
             for fd in [0, 1, 2, directory.into(), 1000, -1] {
-                assert_eq!(guest.call("fd_prestat_get", &[fd, at.into()]), Err(Errno::Badf));
+                assert_eq!(
+                    guest.call("fd_prestat_get", &[fd, at.into()]),
+                    Err(Errno::Badf)
+                );
                 let arguments = [fd, name.into(), 16];
-                assert_eq!(guest.call("fd_prestat_dir_name", &arguments), Err(Errno::Badf));
+                assert_eq!(
+                    guest.call("fd_prestat_dir_name", &arguments),
+                    Err(Errno::Badf)
+                );
             }
         }
     }
@@ -347,17 +418,33 @@ mod cases {
             guest.write_file("two", b"2");
             let one = guest.open("one", 0, READ).unwrap();
             let two = guest.open("two", 0, READ).unwrap();
-            guest.call("fd_renumber", &[one.into(), two.into()]).unwrap();
+            guest
+                .call("fd_renumber", &[one.into(), two.into()])
+                .unwrap();
             assert_eq!(guest.read(two, 1).unwrap(), b"1");
             assert_eq!(guest.call("fd_close", &[one.into()]), Err(Errno::Badf));
-            assert_eq!(guest.call("fd_renumber", &[two.into(), one.into()]), Err(Errno::Badf));
-            assert_eq!(guest.call("fd_renumber", &[one.into(), two.into()]), Err(Errno::Badf));
-            assert_eq!(guest.call("fd_renumber", &[two.into(), -1]), Err(Errno::Badf));
+            assert_eq!(
+                guest.call("fd_renumber", &[two.into(), one.into()]),
+                Err(Errno::Badf)
+            );
+            assert_eq!(
+                guest.call("fd_renumber", &[one.into(), two.into()]),
+                Err(Errno::Badf)
+            );
+            assert_eq!(
+                guest.call("fd_renumber", &[two.into(), -1]),
+                Err(Errno::Badf)
+            );
             // Over a preopen: it is closed.
             let directory = guest.open(".", DIRECTORY, READ).unwrap();
-            guest.call("fd_renumber", &[directory.into(), ROOT.into()]).unwrap();
+            guest
+                .call("fd_renumber", &[directory.into(), ROOT.into()])
+                .unwrap();
             let at = guest.alloc(8);
-            assert_eq!(guest.call("fd_prestat_get", &[ROOT.into(), at.into()]), Err(Errno::Badf));
+            assert_eq!(
+                guest.call("fd_prestat_get", &[ROOT.into(), at.into()]),
+                Err(Errno::Badf)
+            );
             assert_eq!(guest.read_file("two").unwrap(), b"2");
             // Over standard output.
             guest.call("fd_renumber", &[1, two.into()]).unwrap();
@@ -367,7 +454,10 @@ mod cases {
 
     pub fn streams_are_read_and_written() {
         let (input, output, errors) = (Pipe::from_bytes("input"), Pipe::capture(), Pipe::capture());
-        let builder = KernelBuilder::new().stdin(&input).stdout(&output).stderr(&errors);
+        let builder = KernelBuilder::new()
+            .stdin(&input)
+            .stdout(&output)
+            .stderr(&errors);
         let mut guest = Guest::new(builder);
         assert_eq!(guest.read(0, 3).unwrap(), b"inp");
         assert_eq!(guest.read(0, 10).unwrap(), b"ut");
@@ -376,7 +466,10 @@ mod cases {
         assert_eq!(guest.write(2, b"err"), Ok(3));
         assert_eq!(guest.write(0, b"x"), Err(Errno::Badf));
         assert_eq!(guest.read(1, 1), Err(Errno::Badf));
-        assert_eq!((output.take_text(), errors.take_text()), ("out".into(), "err".into()));
+        assert_eq!(
+            (output.take_text(), errors.take_text()),
+            ("out".into(), "err".into())
+        );
         assert_eq!(guest.fd_stat(1).unwrap().file_type, 0);
         // Unless told otherwise, standard streams lead nowhere.
         let mut guest = Guest::new(KernelBuilder::new());
@@ -400,7 +493,9 @@ mod cases {
     }
 
     pub fn descriptors_run_out() {
-        let builder = KernelBuilder::new().mount("/", Mount::memory()).descriptor_limit(8);
+        let builder = KernelBuilder::new()
+            .mount("/", Mount::memory())
+            .descriptor_limit(8);
         let mut guest = Guest::new(builder);
         guest.write_file("file", b"");
         for expected in 4..8 {
@@ -429,11 +524,18 @@ mod cases {
             let fd = guest.open("file", 0, READ).unwrap();
             guest.module = UNSTABLE;
             let at = guest.alloc(56);
-            guest.call("fd_filestat_get", &[fd.into(), at.into()]).unwrap();
-            assert_eq!((guest.memory[at as usize + 16], guest.u32_at(at + 20)), (4, 1));
+            guest
+                .call("fd_filestat_get", &[fd.into(), at.into()])
+                .unwrap();
+            assert_eq!(
+                (guest.memory[at as usize + 16], guest.u32_at(at + 20)),
+                (4, 1)
+            );
             assert_eq!(guest.u64_at(at + 24), 5);
             let arguments = [ROOT.into(), 0, PATH, at.into()];
-            guest.call_path("path_filestat_get", "file", &arguments).unwrap();
+            guest
+                .call_path("path_filestat_get", "file", &arguments)
+                .unwrap();
             assert_eq!(guest.u64_at(at + 24), 5);
             // CUR, END, SET were 0, 1, 2.
             assert_eq!(guest.seek(fd, -1, 1), Ok(4));

@@ -380,7 +380,14 @@ impl Guest {
         self.call_path(
             "path_link",
             to,
-            &[fd.into(), flags.into(), at.into(), length, to_fd.into(), PATH],
+            &[
+                fd.into(),
+                flags.into(),
+                at.into(),
+                length,
+                to_fd.into(),
+                PATH,
+            ],
         )
     }
 
@@ -513,7 +520,11 @@ fn every_function_has_a_direct_test() {
     process::all();
     let called = CALLED.lock().unwrap();
     for function in FUNCTIONS {
-        assert!(called.contains(function.name), "{} is not tested", function.name);
+        assert!(
+            called.contains(function.name),
+            "{} is not tested",
+            function.name
+        );
     }
 }
 

@@ -1,7 +1,6 @@
 //! Functions on paths.
 
 use super::descriptors::direct_tests;
-use super::*;
 
 direct_tests! {
     opening_creates_truncates_and_excludes
@@ -39,9 +38,15 @@ mod cases {
             assert_eq!(guest.read_file("file").unwrap(), b"contents");
             guest.open("file", TRUNC, Rights::empty()).unwrap();
             assert_eq!(guest.read_file("file").unwrap(), b"");
-            assert_eq!(guest.open_with(0, "file", 0, 0, READ, 0), Err(Errno::Notdir));
+            assert_eq!(
+                guest.open_with(0, "file", 0, 0, READ, 0),
+                Err(Errno::Notdir)
+            );
             let file = guest.open("file", 0, READ).unwrap();
-            assert_eq!(guest.open_with(file, "file", 0, 0, READ, 0), Err(Errno::Notdir));
+            assert_eq!(
+                guest.open_with(file, "file", 0, 0, READ, 0),
+                Err(Errno::Notdir)
+            );
             assert_eq!(guest.open_with(99, "file", 0, 0, READ, 0), Err(Errno::Badf));
         }
     }
@@ -53,7 +58,10 @@ mod cases {
             assert_eq!(guest.open("file", DIRECTORY, READ), Err(Errno::Notdir));
             assert_eq!(guest.open("file/", 0, READ), Err(Errno::Notdir));
             assert_eq!(guest.open("file/", TRUNC, WRITE), Err(Errno::Notdir));
-            assert_eq!(guest.open("file", DIRECTORY | TRUNC, WRITE), Err(Errno::Inval));
+            assert_eq!(
+                guest.open("file", DIRECTORY | TRUNC, WRITE),
+                Err(Errno::Inval)
+            );
             assert_eq!(guest.read_file("file").unwrap(), b"contents");
             assert_eq!(guest.open("file/x", 0, READ), Err(Errno::Notdir));
             assert_eq!(guest.open("dir", 0, READ_WRITE), Err(Errno::Isdir));
@@ -88,7 +96,10 @@ mod cases {
             assert_eq!(guest.stat("dir/nested/file\0"), Err(Errno::Inval));
             assert_eq!(guest.stat(""), Err(Errno::Noent));
             assert_eq!(guest.stat("dir/nested/../../.."), Err(Errno::Perm));
-            assert_eq!(guest.stat("dir/nested/../../../sandbox/dir"), Err(Errno::Perm));
+            assert_eq!(
+                guest.stat("dir/nested/../../../sandbox/dir"),
+                Err(Errno::Perm)
+            );
             assert_eq!(guest.stat("dir/nested/file/"), Err(Errno::Notdir));
             assert_eq!(guest.stat("dir/nested/file/.."), Err(Errno::Notdir));
             assert_eq!(guest.stat("dir/missing/.."), Err(Errno::Noent));
@@ -130,7 +141,10 @@ mod cases {
             };
             set(&mut guest, "link", 0, 5).unwrap();
             let link = guest.stat("link").unwrap();
-            assert_eq!((link.accessed, link.modified), (3_000_000_000, 4_000_000_000));
+            assert_eq!(
+                (link.accessed, link.modified),
+                (3_000_000_000, 4_000_000_000)
+            );
             assert_ne!(guest.stat("file").unwrap().modified, 4_000_000_000);
             set(&mut guest, "link", FOLLOW, 4).unwrap();
             assert_eq!(guest.stat("file").unwrap().modified, 4_000_000_000);
@@ -150,7 +164,10 @@ mod cases {
             guest.mkdir("dir").unwrap();
             guest.mkdir("dir/inner/").unwrap();
             for path in ["dir", "dir/", ".", "..", "dir/inner/..", "dir/."] {
-                assert!(matches!(guest.mkdir(path), Err(Errno::Exist | Errno::Perm)), "{path}");
+                assert!(
+                    matches!(guest.mkdir(path), Err(Errno::Exist | Errno::Perm)),
+                    "{path}"
+                );
             }
             assert_eq!(guest.mkdir("missing/dir"), Err(Errno::Noent));
             guest.write_file("file", b"");
@@ -205,13 +222,23 @@ mod cases {
             guest.rename("two", "dir/file").unwrap();
             guest.rename("dir/file", "dir/file").unwrap();
             assert_eq!(guest.rename("empty", "dir"), Err(Errno::Notempty));
-            assert_eq!(guest.rename("dir", "dir/inside"), Err(Errno::Inval), "{name}");
+            assert_eq!(
+                guest.rename("dir", "dir/inside"),
+                Err(Errno::Inval),
+                "{name}"
+            );
             assert_eq!(guest.rename("missing", "x"), Err(Errno::Noent));
             assert_eq!(guest.rename("dir", "missing/x"), Err(Errno::Noent));
             guest.rename("dir", "empty").unwrap();
             assert_eq!(guest.read_file("empty/file").unwrap(), b"1");
-            assert!(matches!(guest.rename(".", "x"), Err(Errno::Busy | Errno::Inval)));
-            assert!(matches!(guest.rename("empty", ".."), Err(Errno::Busy | Errno::Perm)));
+            assert!(matches!(
+                guest.rename(".", "x"),
+                Err(Errno::Busy | Errno::Inval)
+            ));
+            assert!(matches!(
+                guest.rename("empty", ".."),
+                Err(Errno::Busy | Errno::Perm)
+            ));
             // Between two directories that are open.
             guest.mkdir("other").unwrap();
             let from = guest.open("empty", DIRECTORY, READ).unwrap();
@@ -255,7 +282,10 @@ mod cases {
             assert_eq!(guest.link("file", "dir/link"), Err(Errno::Exist));
             assert_eq!(guest.link("file", "file"), Err(Errno::Exist));
             assert_eq!(guest.link("file", "dir"), Err(Errno::Exist));
-            assert!(matches!(guest.link("dir", "x"), Err(Errno::Perm | Errno::Acces)));
+            assert!(matches!(
+                guest.link("dir", "x"),
+                Err(Errno::Perm | Errno::Acces)
+            ));
             assert_eq!(guest.link("file", "x/"), Err(Errno::Noent));
             assert_eq!(guest.link("file/", "x"), Err(Errno::Notdir));
             assert_eq!(guest.link("missing", "x"), Err(Errno::Noent));
@@ -263,7 +293,9 @@ mod cases {
             guest.symlink("file", "symlink").unwrap();
             guest.link("symlink", "same").unwrap();
             assert_eq!(guest.stat("same").unwrap().file_type, 7);
-            guest.link_between(ROOT, FOLLOW, "symlink", ROOT, "followed").unwrap();
+            guest
+                .link_between(ROOT, FOLLOW, "symlink", ROOT, "followed")
+                .unwrap();
             assert_eq!(guest.stat("followed").unwrap().file_type, 4);
             guest.symlink("nowhere", "dangling").unwrap();
             guest.link("dangling", "also").unwrap();
@@ -305,7 +337,9 @@ mod cases {
             assert!(matches!(refused, Err(Errno::Loop | Errno::Notdir)));
             assert_eq!(guest.open("to_dir", 0, READ), Err(Errno::Loop));
             assert_eq!(guest.open("to_file", 0, READ), Err(Errno::Loop));
-            let fd = guest.open_with(ROOT, "to_dir", FOLLOW, DIRECTORY, READ, 0).unwrap();
+            let fd = guest
+                .open_with(ROOT, "to_dir", FOLLOW, DIRECTORY, READ, 0)
+                .unwrap();
             assert_eq!(guest.fd_stat(fd).unwrap().file_type, 3);
             assert_eq!(
                 guest.open_with(ROOT, "to_file", FOLLOW, DIRECTORY, READ, 0),
@@ -342,7 +376,9 @@ mod cases {
             guest.mkdir("dir").unwrap();
             guest.symlink("dir/made", "link").unwrap();
             assert_eq!(guest.open("link", CREAT, WRITE), Err(Errno::Loop));
-            let fd = guest.open_with(ROOT, "link", FOLLOW, CREAT, WRITE, 0).unwrap();
+            let fd = guest
+                .open_with(ROOT, "link", FOLLOW, CREAT, WRITE, 0)
+                .unwrap();
             guest.write(fd, b"here").unwrap();
             assert_eq!(guest.read_file("dir/made").unwrap(), b"here");
             guest.symlink("dir/other", "second").unwrap();
@@ -359,9 +395,15 @@ mod cases {
             let too_long = "n".repeat(256);
             assert_eq!(guest.stat(&too_long), Err(Errno::Nametoolong));
             assert_eq!(guest.mkdir(&too_long), Err(Errno::Nametoolong));
-            assert_eq!(guest.stat(&format!("{too_long}/x")), Err(Errno::Nametoolong));
+            assert_eq!(
+                guest.stat(&format!("{too_long}/x")),
+                Err(Errno::Nametoolong)
+            );
             assert_eq!(guest.stat(&"./".repeat(2048)), Err(Errno::Nametoolong));
-            assert_eq!(guest.symlink(&"x".repeat(4096), "link"), Err(Errno::Nametoolong));
+            assert_eq!(
+                guest.symlink(&"x".repeat(4096), "link"),
+                Err(Errno::Nametoolong)
+            );
             assert_eq!(guest.stat(&"./".repeat(2047)).unwrap().file_type, 3);
         }
     }
@@ -383,11 +425,23 @@ mod cases {
         for (_, mut guest) in Guest::on_each_file_system() {
             guest.write_file("file", b"");
             assert_eq!(guest.open("file", 16, READ), Err(Errno::Inval));
-            assert_eq!(guest.open_with(ROOT, "file", 2, 0, READ, 0), Err(Errno::Inval));
-            assert_eq!(guest.open_with(ROOT, "file", 0, 0, READ, 32), Err(Errno::Inval));
-            assert_eq!(guest.open_with(ROOT, "file", 0, 0, READ, 1 << 16), Err(Errno::Inval));
+            assert_eq!(
+                guest.open_with(ROOT, "file", 2, 0, READ, 0),
+                Err(Errno::Inval)
+            );
+            assert_eq!(
+                guest.open_with(ROOT, "file", 0, 0, READ, 32),
+                Err(Errno::Inval)
+            );
+            assert_eq!(
+                guest.open_with(ROOT, "file", 0, 0, READ, 1 << 16),
+                Err(Errno::Inval)
+            );
             assert_eq!(guest.stat_with(ROOT, "file", 4), Err(Errno::Inval));
-            assert_eq!(guest.link_between(ROOT, 2, "file", ROOT, "x"), Err(Errno::Inval));
+            assert_eq!(
+                guest.link_between(ROOT, 2, "file", ROOT, "x"),
+                Err(Errno::Inval)
+            );
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Arguments, environment, clocks, waiting, exit, signals, randomness, sockets.
 
 use super::descriptors::direct_tests;
-use super::*;
 
 direct_tests! {
     arguments_and_environment_are_copied_in
@@ -38,7 +37,9 @@ mod cases {
             ("environ", &["B=x=y", "A=2"][..]),
         ] {
             let arguments = [count.into(), size.into()];
-            guest.call(&format!("{name}_sizes_get"), &arguments).unwrap();
+            guest
+                .call(&format!("{name}_sizes_get"), &arguments)
+                .unwrap();
             let bytes = guest.u32_at(size);
             assert_eq!(guest.u32_at(count) as usize, expected.len());
             let total: usize = expected.iter().map(|text| text.len() + 1).sum();
@@ -66,16 +67,29 @@ mod cases {
             guest.call("clock_time_get", &[id, 1, at.into()]).unwrap();
             assert!(guest.u64_at(at) >= before);
         }
-        assert_eq!(guest.call("clock_res_get", &[4, at.into()]), Err(Errno::Inval));
-        assert_eq!(guest.call("clock_time_get", &[-1, 0, at.into()]), Err(Errno::Inval));
+        assert_eq!(
+            guest.call("clock_res_get", &[4, at.into()]),
+            Err(Errno::Inval)
+        );
+        assert_eq!(
+            guest.call("clock_time_get", &[-1, 0, at.into()]),
+            Err(Errno::Inval)
+        );
         // The same clock, the same times.
         let clock = Clock::fixed(1_700_000_000_000_000_000);
-        let mut guest = Guest::new(KernelBuilder::new().clock(clock).mount("/", Mount::memory()));
+        let mut guest = Guest::new(
+            KernelBuilder::new()
+                .clock(clock)
+                .mount("/", Mount::memory()),
+        );
         let at = guest.alloc(8);
         guest.call("clock_time_get", &[0, 1, at.into()]).unwrap();
         assert_eq!(guest.u64_at(at) / 1_000_000, 1_700_000_000_000);
         guest.write_file("file", b"");
-        assert_eq!(guest.stat("file").unwrap().modified / 1_000_000, 1_700_000_000_000);
+        assert_eq!(
+            guest.stat("file").unwrap().modified / 1_000_000,
+            1_700_000_000_000
+        );
     }
 
     /// A subscription of preview 1, or of the version before.
@@ -102,12 +116,19 @@ mod cases {
         let count = guest.alloc(4);
         let arguments = [at.into(), events.into(), list.len() as i64, count.into()];
         guest.call("poll_oneoff", &arguments)?;
-        let u16_at = |at: u32| u16::from_le_bytes(guest.memory[at as usize..][..2].try_into().unwrap());
+        let u16_at =
+            |at: u32| u16::from_le_bytes(guest.memory[at as usize..][..2].try_into().unwrap());
         Ok((0..guest.u32_at(count))
             .map(|index| {
                 let at = events + 32 * index;
                 let tag = guest.memory[at as usize + 10];
-                (guest.u64_at(at), u16_at(at + 8), tag, guest.u64_at(at + 16), u16_at(at + 24))
+                (
+                    guest.u64_at(at),
+                    u16_at(at + 8),
+                    tag,
+                    guest.u64_at(at + 16),
+                    u16_at(at + 24),
+                )
             })
             .collect())
     }
@@ -144,7 +165,11 @@ mod cases {
 
     pub fn descriptors_become_ready() {
         let input = Pipe::from_bytes("12345");
-        let mut guest = Guest::new(KernelBuilder::new().stdin(&input).mount("/", Mount::memory()));
+        let mut guest = Guest::new(
+            KernelBuilder::new()
+                .stdin(&input)
+                .mount("/", Mount::memory()),
+        );
         guest.write_file("file", b"123");
         let fd = u64::from(guest.open("file", 0, READ_WRITE).unwrap());
         let list = [
@@ -209,7 +234,9 @@ mod cases {
         });
         assert!(start.elapsed() < Duration::from_secs(10));
         let mut guest = Guest::new(KernelBuilder::new());
-        guest.kernel.set_deadline(Some(Instant::now() + Duration::from_millis(20)));
+        guest
+            .kernel
+            .set_deadline(Some(Instant::now() + Duration::from_millis(20)));
         let start = Instant::now();
         assert_eq!(poll(&mut guest, &list), Err(Errno::Intr));
         assert!(start.elapsed() < Duration::from_secs(10));
@@ -238,7 +265,9 @@ mod cases {
         let mut guest = Guest::new(KernelBuilder::new());
         let length = 200_000;
         let at = guest.alloc(length);
-        guest.call("random_get", &[at.into(), length as i64]).unwrap();
+        guest
+            .call("random_get", &[at.into(), length as i64])
+            .unwrap();
         let bytes = &guest.memory[at as usize..][..length];
         // Each quarter has many different bytes.
         for quarter in bytes.chunks(length / 4) {
@@ -259,8 +288,14 @@ mod cases {
         let at = i64::from(guest.alloc(16));
         for fd in [1, i64::from(ROOT)] {
             assert_eq!(guest.call("sock_accept", &[fd, 0, at]), Err(Errno::Notsock));
-            assert_eq!(guest.call("sock_recv", &[fd, at, 0, 0, at, at]), Err(Errno::Notsock));
-            assert_eq!(guest.call("sock_send", &[fd, at, 0, 0, at]), Err(Errno::Notsock));
+            assert_eq!(
+                guest.call("sock_recv", &[fd, at, 0, 0, at, at]),
+                Err(Errno::Notsock)
+            );
+            assert_eq!(
+                guest.call("sock_send", &[fd, at, 0, 0, at]),
+                Err(Errno::Notsock)
+            );
             assert_eq!(guest.call("sock_shutdown", &[fd, 1]), Err(Errno::Notsock));
         }
         assert_eq!(guest.call("sock_shutdown", &[99, 1]), Err(Errno::Badf));
