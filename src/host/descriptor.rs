@@ -384,6 +384,7 @@ impl Descriptors {
     }
 
     /// Every open descriptor, in order.
+    #[cfg(test)]
     pub fn open_numbers(&self) -> impl Iterator<Item = u32> {
         self.descriptors
             .iter()

@@ -227,11 +227,12 @@ impl File for HostFile {
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
-        Ok(if data_only {
-            self.file.sync_data()?
+        if data_only {
+            self.file.sync_data()?;
         } else {
-            self.file.sync_all()?
-        })
+            self.file.sync_all()?;
+        }
+        Ok(())
     }
 }
 

@@ -193,11 +193,6 @@ impl Namespace {
         one.mount.is_some() && one.mount == other.mount
     }
 
-    /// Whether a name in a directory is a mount point or lies on the way to one.
-    pub fn is_mount_point(&self, parent: &Place, name: &str) -> bool {
-        self.child_node(parent, name).is_some()
-    }
-
     /// All entries of a directory but `.` and `..`, mount points included.
     pub fn entries(&self, place: &Place) -> Result<Vec<DirectoryEntry>> {
         let mut entries = place.directory.entries()?;
@@ -281,15 +276,16 @@ impl Namespace {
             Follow::Never => false,
         };
 
-        if hand_over && self.may_hand_over(base) {
-            if let Some(name) = plain_path(path)? {
-                return Ok(Target::Entry {
-                    parent: base.clone(),
-                    name,
-                    follow,
-                    trailing_slash,
-                });
-            }
+        if hand_over
+            && self.may_hand_over(base)
+            && let Some(name) = plain_path(path)?
+        {
+            return Ok(Target::Entry {
+                parent: base.clone(),
+                name,
+                follow,
+                trailing_slash,
+            });
         }
 
         // The steps to come, the next one last.

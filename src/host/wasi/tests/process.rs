@@ -108,8 +108,10 @@ mod cases {
         bytes
     }
 
-    /// The events as userdata, error, type, bytes, flags.
-    fn poll(guest: &mut Guest, list: &[Vec<u8>]) -> Result<Vec<(u64, u16, u8, u64, u16)>, Errno> {
+    /// Userdata, error, type, bytes, flags.
+    type Event = (u64, u16, u8, u64, u16);
+
+    fn poll(guest: &mut Guest, list: &[Vec<u8>]) -> Result<Vec<Event>, Errno> {
         let bytes = list.concat();
         let at = guest.bytes(&bytes);
         let events = guest.alloc(32 * list.len());
