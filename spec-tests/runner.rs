@@ -157,6 +157,10 @@ struct Context {
 impl Context {
     fn new(engine: &Engine) -> Result<Context, Error> {
         let mut store = Store::new(engine, ());
+        if engine.config().fuel {
+            // Start functions are metered as well.
+            store.set_fuel(u64::MAX / 2)?;
+        }
         let mut linker = Linker::new(engine);
         linker.allow_shadowing(true);
         define_spectest(&mut store, &mut linker)?;

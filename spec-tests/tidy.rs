@@ -1,1 +1,468 @@
-//! Tidy.
+//! Rules about the source tree itself, checked by reading it: direction of dependencies between layers,
+//! documentation and size of files, where unsafe code may be, what the top level holds.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers in order: each uses only itself and those before it. `lib.rs` and `main.rs` stand outside.
+const LAYERS: &[&str] = &[
+    "error",
+    "trap",
+    "config",
+    "module",
+    "ir",
+    "translate",
+    "runtime",
+    "exec",
+    "link",
+    "host",
+    "cli",
+];
+
+/// Uses of a later layer that are meant, with the reason.
+const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "error",
+        "trap",
+        "an error can be a trap; both belong to the bottom layer",
+    ),
+    (
+        "config",
+        "module",
+        "the engine interns the function types of all its modules",
+    ),
+];
+
+/// Files that are longer than `MOST_LINES`, with the reason.
+const LONG_FILES: &[(&str, &str)] = &[];
+
+const MOST_LINES: usize = 1_000;
+
+/// Folders with unsafe code; every other file begins with `#![forbid(unsafe_code)]` or has none.
+const UNSAFE_FOLDERS: &[&str] = &["src/exec/", "src/runtime/", "src/ir/"];
+
+/// Folders whose input comes from guests: no panicking shortcuts outside tests.
+const NO_UNWRAP: &[&str] = &["src/link/", "src/host/", "src/module/"];
+
+/// All that the top level may hold. Files whose name begins with a dot are free.
+const TOP_LEVEL: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "src",
+    "spec-tests",
+    "fixtures",
+    "benches",
+    "target",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "LICENSE",
+];
+
+/// What the library needs without any feature.
+const CORE_DEPENDENCIES: &[&str] = &["bitflags", "smallvec", "wasmparser"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a folder with this extension, relative to the root, with `/` between names.
+fn files(folder: &str, extension: &str) -> Vec<String> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                if entry.file_name() != "target" {
+                    walk(&path, found);
+                }
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    let mut names: Vec<String> = found
+        .iter()
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .filter_map(|path| path.strip_prefix(root()).ok())
+        .map(|path| path.to_string_lossy().replace('\\', "/"))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "no .{extension} file below {folder}");
+    names
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Fails with the list of problems, if there are any.
+fn report(problems: Vec<String>) {
+    assert!(
+        problems.is_empty(),
+        "{} problems:\n  {}",
+        problems.len(),
+        problems.join("\n  ")
+    );
+}
+
+/// A source line without strings and comments, as far as a line can tell.
+fn code_of(line: &str) -> String {
+    let mut code = String::new();
+    let mut characters = line.chars().peekable();
+    let mut in_string = false;
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if in_string => drop(characters.next()),
+            '"' => in_string = !in_string,
+            '\'' if !in_string && characters.peek() == Some(&'"') => {
+                // The character literal '"'.
+                characters.next();
+                characters.next();
+            }
+            '/' if !in_string && characters.peek() == Some(&'/') => break,
+            _ if in_string => {}
+            _ => code.push(character),
+        }
+    }
+    code
+}
+
+/// The lines of a file up to its unit tests, with their numbers.
+fn lines_before_tests(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+}
+
+#[test]
+fn a_layer_uses_only_those_before_it() {
+    let position = |layer: &str| LAYERS.iter().position(|known| *known == layer);
+    let mut problems = Vec::new();
+    for name in files("src", "rs") {
+        let inside = name.trim_start_matches("src/");
+        let layer = inside
+            .split('/')
+            .next()
+            .unwrap_or(inside)
+            .trim_end_matches(".rs");
+        if ["lib", "main", "build"].contains(&layer) {
+            continue;
+        }
+        let Some(own) = position(layer) else {
+            problems.push(format!(
+                "{name}: `{layer}` is not one of the layers {LAYERS:?}"
+            ));
+            continue;
+        };
+        let text = read(&name);
+        for (number, line) in lines_before_tests(&text) {
+            let code = code_of(line);
+            for (at, _) in code.match_indices("crate::") {
+                let path = &code[at + "crate::".len()..];
+                // `use crate::{a, b::c}` names several layers.
+                let parts: Vec<&str> = match path.strip_prefix('{') {
+                    Some(list) => list.trim_end_matches(['}', ';']).split(',').collect(),
+                    None => vec![path],
+                };
+                for part in parts {
+                    let used: String = part
+                        .trim()
+                        .chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect();
+                    let excepted = LAYER_EXCEPTIONS
+                        .iter()
+                        .any(|(from, to, _)| *from == layer && *to == used);
+                    match position(&used) {
+                        Some(other) if other > own && !excepted => problems.push(format!(
+                            "{name}:{number}: `{layer}` uses the later layer `{used}`"
+                        )),
+                        Some(_) => {}
+                        None if used.is_empty() => problems.push(format!(
+                            "{name}:{number}: a list of layers over several lines; name each in a `use` of its own"
+                        )),
+                        // A re-export of the crate root hides the layer.
+                        None => problems.push(format!(
+                            "{name}:{number}: `crate::{used}` is not a layer; name the module that defines it"
+                        )),
+                    }
+                }
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut problems = Vec::new();
+    for folder in ["src", "spec-tests", "benches"] {
+        if !root().join(folder).exists() {
+            continue;
+        }
+        for name in files(folder, "rs") {
+            let text = read(&name);
+            if !text.starts_with("//!") {
+                problems.push(format!("{name} does not begin with `//!` documentation"));
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn files_are_short() {
+    let mut problems = Vec::new();
+    for folder in ["src", "spec-tests"] {
+        for name in files(folder, "rs") {
+            let lines = read(&name).lines().count();
+            let excepted = LONG_FILES.iter().any(|(long, _)| *long == name);
+            if lines > MOST_LINES && !excepted {
+                problems.push(format!("{name} has {lines} lines, more than {MOST_LINES}"));
+            }
+            if lines <= MOST_LINES && excepted {
+                problems.push(format!("{name} is short now: take it off the list"));
+            }
+        }
+    }
+    for (name, _) in LONG_FILES {
+        if !root().join(name).exists() {
+            problems.push(format!("{name} does not exist: take it off the list"));
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn guest_controlled_layers_do_not_unwrap() {
+    let mut problems = Vec::new();
+    for name in files("src", "rs") {
+        if !NO_UNWRAP.iter().any(|folder| name.starts_with(folder)) {
+            continue;
+        }
+        let text = read(&name);
+        for (number, line) in lines_before_tests(&text) {
+            let code = code_of(line);
+            for shortcut in [
+                ".unwrap()",
+                ".expect(",
+                "unreachable!(",
+                "todo!(",
+                "unimplemented!(",
+            ] {
+                if code.contains(shortcut) {
+                    problems.push(format!(
+                        "{name}:{number}: `{shortcut}` in a layer with guest-controlled data"
+                    ));
+                }
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let mut problems = Vec::new();
+    for name in files("src", "rs") {
+        let text = read(&name);
+        for (number, line) in lines_before_tests(&text) {
+            let code = code_of(line);
+            for unfinished in ["todo!(", "unimplemented!(", "dbg!("] {
+                if code.contains(unfinished) {
+                    problems.push(format!("{name}:{number}: `{unfinished}`"));
+                }
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn unsafe_code_stays_in_its_folders_and_says_why_it_is_sound() {
+    let mut problems = Vec::new();
+    for name in files("src", "rs") {
+        let text = read(&name);
+        let lines: Vec<&str> = text.lines().collect();
+        let may = UNSAFE_FOLDERS.iter().any(|folder| name.starts_with(folder));
+        for (index, line) in lines.iter().enumerate() {
+            let code = code_of(line);
+            let has_unsafe = code
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == "unsafe");
+            if !has_unsafe {
+                continue;
+            }
+            if !may {
+                problems.push(format!(
+                    "{name}:{}: unsafe code outside {UNSAFE_FOLDERS:?}",
+                    index + 1
+                ));
+                continue;
+            }
+            let is_block = code.contains("unsafe {") || code.contains("unsafe impl");
+            if is_block && !has_safety_comment(&lines, index) {
+                problems.push(format!("{name}:{}: no `SAFETY:` comment", index + 1));
+            }
+        }
+    }
+    report(problems);
+}
+
+/// Whether a `SAFETY:` comment stands on the line or right above the statement that contains it.
+/// A macro's calling convention may be explained once for the blocks in it, at most 12 lines above.
+fn has_safety_comment(lines: &[&str], index: usize) -> bool {
+    let first = index.saturating_sub(12);
+    lines[first..=index]
+        .iter()
+        .any(|line| line.contains("SAFETY:"))
+}
+
+#[test]
+fn files_outside_the_unsafe_folders_forbid_it() {
+    let mut problems = Vec::new();
+    for name in files("src", "rs") {
+        let checked = NO_UNWRAP.iter().any(|folder| name.starts_with(folder));
+        if checked && !read(&name).contains("#![forbid(unsafe_code)]") {
+            problems.push(format!("{name} does not say `#![forbid(unsafe_code)]`"));
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn the_top_level_holds_only_what_belongs_there() {
+    let entries = fs::read_dir(root()).unwrap_or_else(|error| panic!("{error}"));
+    let mut problems = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str()) {
+            problems.push(format!("`{name}` does not belong to the top level"));
+        }
+    }
+    report(problems);
+}
+
+/// Names under `[dependencies]` in Cargo.toml, with whether each is optional.
+fn dependencies() -> Vec<(String, bool)> {
+    let text = read("Cargo.toml");
+    let section = text.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+    section
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| {
+            let line = line.trim();
+            let (name, rest) = line.split_once('=')?;
+            (!line.starts_with('#'))
+                .then(|| (name.trim().to_owned(), rest.contains("optional = true")))
+        })
+        .collect()
+}
+
+#[test]
+fn the_core_has_three_dependencies() {
+    let needed: BTreeSet<String> = dependencies()
+        .into_iter()
+        .filter(|(_, optional)| !optional)
+        .map(|(name, _)| name)
+        .collect();
+    let expected: BTreeSet<String> = CORE_DEPENDENCIES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
+    assert_eq!(needed, expected);
+    let optional = dependencies()
+        .iter()
+        .filter(|(_, optional)| *optional)
+        .count();
+    assert!(
+        optional > 0,
+        "the optional dependencies were not found: is Cargo.toml read rightly?"
+    );
+}
+
+#[test]
+fn cargo_agrees_that_the_core_has_three_dependencies() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--no-default-features",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "--depth",
+            "1",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap_or_else(|error| panic!("cargo tree: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let found: BTreeSet<&str> = text
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(found, CORE_DEPENDENCIES.iter().copied().collect());
+}
+
+#[test]
+fn no_file_names_a_registry_host() {
+    // Written in parts, so that this file does not name them either.
+    let hosts = [
+        ["crates", ".io"].concat(),
+        ["registry.npmjs", ".org"].concat(),
+        ["files.pythonhosted", ".org"].concat(),
+        ["pypi", ".org"].concat(),
+        ["proxy.golang", ".org"].concat(),
+    ];
+    let mut problems = Vec::new();
+    let mut names = vec!["Cargo.toml".to_owned()];
+    for (folder, extension) in [
+        ("src", "rs"),
+        ("spec-tests", "rs"),
+        ("benches", "rs"),
+        ("fixtures", "toml"),
+        ("fixtures", "md"),
+    ] {
+        if root().join(folder).exists() {
+            names.extend(files(folder, extension));
+        }
+    }
+    for name in ["README.md", ".ci/run", ".cargo/config.toml"] {
+        if root().join(name).exists() {
+            names.push(name.to_owned());
+        }
+    }
+    for name in names {
+        let text = read(&name);
+        for host in &hosts {
+            if text.contains(host.as_str()) {
+                problems.push(format!("{name} names the registry host `{host}`"));
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn the_code_of_a_line_leaves_out_strings_and_comments() {
+    assert_eq!(
+        code_of(r#"let a = "unsafe { \" }"; // unsafe"#).trim(),
+        "let a = ;"
+    );
+    assert_eq!(code_of("unsafe { x() }"), "unsafe { x() }");
+}

@@ -58,6 +58,8 @@ pub struct Config {
     pub interruption: bool,
     /// Keep a record of every instruction that was executed (loop dispatch only; slow, for tests). Default: off.
     pub op_coverage: bool,
+    /// Print the code of every function to stderr when it is translated, for engine developers. Default: off.
+    pub print_code: bool,
     /// Limits on what a module may ask for.
     pub limits: Limits,
 }

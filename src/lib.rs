@@ -18,6 +18,8 @@ mod trap;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+#[cfg(feature = "cli")]
+pub use cli::program::{Program, ProgramBuilder};
 pub use config::{Config, Dispatch, Engine, Limits};
 #[doc(hidden)]
 pub use exec::op_coverage;

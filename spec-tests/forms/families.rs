@@ -37,10 +37,9 @@ pub fn build(name: &str) -> Group {
         },
         None => (name, Ty::I32),
     };
-    let mut random = Random::new(
-        name.bytes()
-            .fold(7, |hash, byte| hash * 31 + u64::from(byte)),
-    );
+    let mut random = Random::new(name.bytes().fold(7, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    }));
     let random = &mut random;
     let mut group = group_with_helpers(name);
     match family {

@@ -405,12 +405,15 @@ pub fn torture(engine: &Engine, group: &Group, bytes: &[u8], count: u32) -> Resu
         started += 1;
         match repeat.call(&mut running.store, &values, &mut []) {
             Ok(()) => completed += 1,
-            // Repetition changes memory and globals, so that a later round may divide by zero.
+            // Repetition changes memory and globals, so that a later round may divide by zero or
+            // call another element.
             Err(error) => match error.trap().map(Trap::code) {
                 Some(
                     TrapCode::IntegerDivideByZero
                     | TrapCode::IntegerOverflow
                     | TrapCode::MemoryOutOfBounds
+                    | TrapCode::UndefinedElement
+                    | TrapCode::IndirectCallTypeMismatch
                     | TrapCode::BadConversionToInteger,
                 ) => {}
                 _ => return Err(format!("{} [{}]: {error}", group.name, call.label)),

@@ -415,3 +415,141 @@ fn absolute(directory: &str, path: &str) -> String {
     }
     format!("/{}", parts.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("package/lib")).unwrap();
+        fs::write(folder.path().join("package/main.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        folder
+    }
+
+    fn describe(folder: &Path, text: &str) -> Result<ProgramBuilder> {
+        let manifest = Manifest::parse(&format!("abi = \"wasi\"\n{text}"), "m.toml")?;
+        let folders = BTreeMap::from([("pack", folder.join("package"))]);
+        Places {
+            folders,
+            beside: folder,
+        }
+        .builder(&manifest)
+    }
+
+    #[test]
+    fn guest_paths_are_made_absolute_and_plain() {
+        assert_eq!(absolute("/", "."), "/");
+        assert_eq!(absolute("/work", "data"), "/work/data");
+        assert_eq!(absolute("/work", "../a//b/./c/"), "/a/b/c");
+        assert_eq!(absolute("/work", "/../.."), "/");
+    }
+
+    #[test]
+    fn references_lead_into_packages_or_beside_the_manifest() {
+        let folder = folder();
+        let main =
+            |reference: &str| match describe(folder.path(), &format!("main = \"{reference}\""))?
+                .main
+            {
+                Some(Main::File(path)) => Ok(path),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(
+            main("pack:main.wasm").unwrap(),
+            folder.path().join("package/main.wasm")
+        );
+        assert_eq!(
+            main("x/main.wasm").unwrap(),
+            folder.path().join("x/main.wasm")
+        );
+        for (wrong, part) in [
+            ("other:main.wasm", "[packages.other]"),
+            ("pack:../x", "leads out"),
+            ("pack:/etc/x", "leads out"),
+        ] {
+            let error = main(wrong).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_read_only_unless_they_say_otherwise() {
+        let folder = folder();
+        let text = "main = \"m\"\n\
+                    [[mount]]\nguest = \"/a\"\nfolder = \"pack:lib\"\n\
+                    [[mount]]\nguest = \"/b\"\nfolder = \"package\"\naccess = \"read-write\"\n\
+                    [[mount]]\nguest = \"/c/\"\nmemory = true\n";
+        let builder = describe(folder.path(), text).unwrap();
+        let read_only: Vec<_> = builder
+            .mounts
+            .iter()
+            .map(|(path, mount)| (path.as_str(), mount.read_only))
+            .collect();
+        assert_eq!(read_only, [("/a", true), ("/b", false), ("/c", false)]);
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_named() {
+        let folder = folder();
+        let text = "main = \"m\"\n[[mount]]\nguest = \"/a\"\nfolder = \"pack:nowhere\"";
+        let error = describe(folder.path(), text)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("nowhere"), "{error}");
+    }
+
+    #[test]
+    fn the_current_directory_has_its_own_path_and_is_where_the_guest_starts() {
+        let folder = folder();
+        let here = std::env::current_dir().unwrap();
+        let here = here.to_str().unwrap();
+        let text = "main = \"m\"\n[[mount]]\ncurrent-directory = true\naccess = \"read-write\"";
+        let builder = describe(folder.path(), text).unwrap();
+        assert_eq!(builder.working_directory, here);
+        assert!(builder.mounts.contains_key(here));
+        let flag = DirectoryFlag {
+            host: "src".into(),
+            guest: None,
+            read_only: true,
+        };
+        let builder = builder.directory(&flag).unwrap();
+        assert!(builder.mounts[&format!("{here}/src")].read_only);
+    }
+
+    #[test]
+    fn the_current_directory_may_hide_memory_but_not_the_programs_files() {
+        let folder = folder();
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        let with = |other: &str| {
+            let text = format!(
+                "main = \"m\"\n[[mount]]\nguest = \"{here}\"\n{other}\n[[mount]]\ncurrent-directory = true"
+            );
+            describe(folder.path(), &text).map(|_| ())
+        };
+        assert!(with("memory = true").is_ok());
+        assert!(
+            with("folder = \"package\"")
+                .unwrap_err()
+                .to_string()
+                .contains("elsewhere")
+        );
+    }
+
+    #[test]
+    fn a_program_needs_a_main_module_and_sound_variables() {
+        assert!(Program::builder().build().is_err());
+        let builder = || Program::builder().main_file("m");
+        assert!(builder().build().is_ok());
+        for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0")] {
+            assert!(
+                builder().env(name, value).build().is_err(),
+                "{name:?} {value:?}"
+            );
+        }
+        assert!(builder().mount("/a\0", Mount::memory()).build().is_err());
+    }
+}

@@ -148,14 +148,10 @@ impl Program {
     fn module(&self, engine: &Engine) -> Result<(Module, String)> {
         match &self.description.main {
             Some(Main::File(file)) => {
-                let path = file.display().to_string();
-                let module =
-                    Module::from_file(engine, file).map_err(|error| error.context(&*path))?;
-                Ok((module, path))
+                Ok((Module::from_file(engine, file)?, file.display().to_string()))
             }
             Some(Main::Bytes { name, bytes }) => {
-                let module = Module::with_name(engine, bytes.clone(), name)
-                    .map_err(|error| error.context(&**name))?;
+                let module = Module::with_name(engine, bytes.clone(), name)?;
                 Ok((module, name.clone()))
             }
             None => Err(Error::usage("a program needs a main module")),
@@ -185,10 +181,14 @@ impl Program {
         for (guest, mount) in &description.mounts {
             builder = builder.mount(guest, mount.clone());
         }
-        // cowasm's C library changes directories, so all mounts are one tree below `/` for it. Others get a
-        // descriptor for each mount, as WASI's programs expect.
-        if description.abi == Abi::Cowasm {
-            builder = builder.single_root();
+        let root = description.mounts.contains_key("/");
+        match (description.abi, description.mounts.get(&description.working_directory)) {
+            // cowasm's C library changes directories: all mounts are one tree below `/` for it.
+            (Abi::Cowasm, _) => builder = builder.single_root(),
+            // Others get a descriptor for each mount. They know no working directory; what they open by a
+            // relative path, they look for in `/`.
+            (Abi::Wasi, Some(mount)) if !root => builder = builder.mount("/", mount.clone()),
+            (Abi::Wasi, _) => {}
         }
         builder
             .working_directory(&description.working_directory)

@@ -4,6 +4,7 @@
 use super::table;
 use crate::error::{Error, Result};
 use crate::ir::code::Code;
+use crate::ir::display::Listing;
 use crate::ir::ops::Family;
 use crate::runtime::records::{FuncKind, FuncRec, InstanceRec, MemoryRec};
 use crate::runtime::store::StoreCore;
@@ -31,6 +32,17 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         let environment = InstanceEnvironment { core, instance };
         let translation = translate::translate(&module, defined, config, &environment)?;
         let frame = translation.frame;
+        if config.print_code {
+            let name = module.function_name((*func).index).unwrap_or_default();
+            let listing = Listing {
+                code: &translation.code,
+                starts: &translation.starts,
+            };
+            eprintln!(
+                "function {} {name}, frame {frame}:\n{listing}",
+                (*func).index
+            );
+        }
         let (words, places) = finish(translation, table::words(config));
         let code = Code {
             words,

@@ -62,7 +62,7 @@ pub(super) trait Value: Copy {
     fn of(acc: u64, facc: f64) -> Self;
     /// Into the accumulators.
     fn spread(self, acc: u64, facc: f64) -> (u64, f64);
-    /// From an immediate: 32 bits sign-extended at `narrow`, or a word at `wide`.
+    /// From an immediate: 32 bits at `narrow`, or a word at `wide`.
     ///
     /// # Safety
     /// The instruction at `ip` has this immediate.
@@ -70,9 +70,9 @@ pub(super) trait Value: Copy {
 }
 
 macro_rules! integer {
-    ($ty:ty, $through:ty) => {
+    ($ty:ty, $through:ty, $wide:literal) => {
         impl Value for $ty {
-            const WIDE: bool = false;
+            const WIDE: bool = $wide;
             #[inline(always)]
             unsafe fn slot(sp: *mut u8, offset: usize) -> Self {
                 // SAFETY: the caller's; slots are 8-byte aligned.
@@ -92,17 +92,23 @@ macro_rules! integer {
                 (self as $through as u64, facc)
             }
             #[inline(always)]
-            unsafe fn imm(ip: *const u8, narrow: usize, _wide: usize) -> Self {
+            unsafe fn imm(ip: *const u8, narrow: usize, wide: usize) -> Self {
                 // SAFETY: the caller's.
-                unsafe { *ip.add(narrow).cast::<i32>() as $ty }
+                unsafe {
+                    if $wide {
+                        *ip.add(wide).cast::<u64>() as $ty
+                    } else {
+                        *ip.add(narrow).cast::<i32>() as $ty
+                    }
+                }
             }
         }
     };
 }
-integer!(u32, u32);
-integer!(i32, u32);
-integer!(u64, u64);
-integer!(i64, u64);
+integer!(u32, u32, false);
+integer!(i32, u32, false);
+integer!(u64, u64, true);
+integer!(i64, u64, true);
 
 impl Value for f64 {
     const WIDE: bool = true;

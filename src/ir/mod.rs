@@ -3,4 +3,5 @@
 //! `ops` is the table of operators, `code` the container of translated functions.
 
 pub(crate) mod code;
+pub(crate) mod display;
 pub(crate) mod ops;

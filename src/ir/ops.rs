@@ -20,7 +20,7 @@
 //!
 //! | shape  | forms | operands |
 //! |--------|-------|----------|
-//! | bin    | ss as sa si ai × {-, _s} | d @8, a @10, b @12 or i32 @12; float immediates @16 |
+//! | bin    | ss as sa si ai × {-, _s} | d @8, a @10, b @12 or i32 @12; immediates of other types @16 |
 //! | cmp    | the same, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
 //! | un     | s a × {-, _s} | d @8, a @10 |
 //! | load   | s a ss as i p q r m × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
@@ -98,6 +98,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         I64LeU(u64) ! I64GtU "a ≤ b" |x, y| x <= y;
         I64GeS(i64) ! I64LtS "a ≥ b, signed" |x, y| x >= y;
         I64GeU(u64) ! I64LtU "a ≥ b" |x, y| x >= y;
+        I64Tst(u64) ! I64Ntst "a & b ≠ 0" |x, y| x & y != 0;
+        I64Ntst(u64) ! I64Tst "a & b = 0" |x, y| x & y == 0;
         F32Eq(f32) ! F32Ne "a = b" |x, y| x == y;
         F32Ne(f32) ! F32Eq "a ≠ b" |x, y| x != y;
         F32Lt(f32) ! F32Nlt "a < b" |x, y| x < y;

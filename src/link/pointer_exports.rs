@@ -85,67 +85,73 @@ enum Body {
     Wrapper(u32),
 }
 
+/// Operators of a function that only computes an address: a few, even unoptimised.
+const MAX_OPERATORS: usize = 64;
+
+/// Computes what a function without branches and effects computes. Unoptimised code keeps the address in a local.
 fn read_body(module: &ModuleInner, func: u32) -> Option<Body> {
     if !has_type(module, func, true) {
         return None;
     }
     let mut operators = operators(module, func)?;
-    let mut address = None;
-    let mut constant = None;
+    let mut stack: Vec<Address> = Vec::new();
+    let mut locals: HashMap<u32, Address> = HashMap::new();
     let mut wrapped = None;
-    loop {
+    for _ in 0..MAX_OPERATORS {
         match operators.read().ok()? {
-            Operator::I32Const { value } if wrapped.is_none() => {
-                let value = value.cast_unsigned();
-                match (address, constant) {
-                    (None, None) => address = Some(Address::Constant(value)),
-                    (Some(_), None) => constant = Some(value),
-                    _ => return None,
-                }
+            Operator::I32Const { value } => stack.push(Address::Constant(value.cast_unsigned())),
+            Operator::GlobalGet { global_index } => stack.push(Address::Global {
+                index: global_index,
+                offset: 0,
+            }),
+            Operator::LocalGet { local_index } => {
+                // A local that was never set is zero.
+                let zero = Address::Constant(0);
+                stack.push(locals.get(&local_index).copied().unwrap_or(zero));
             }
-            Operator::GlobalGet { global_index } if wrapped.is_none() => match address {
-                None => {
-                    address = Some(Address::Global {
-                        index: global_index,
-                        offset: 0,
-                    });
-                }
-                Some(Address::Constant(value)) if constant.is_none() => {
-                    constant = Some(value);
-                    address = Some(Address::Global {
-                        index: global_index,
-                        offset: 0,
-                    });
-                }
-                _ => return None,
-            },
+            Operator::LocalSet { local_index } => {
+                locals.insert(local_index, stack.pop()?);
+            }
+            Operator::LocalTee { local_index } => {
+                locals.insert(local_index, *stack.last()?);
+            }
             Operator::I32Add => {
-                let sum = constant.take()?;
-                address = Some(match address? {
-                    Address::Constant(value) => Address::Constant(value.wrapping_add(sum)),
-                    Address::Global { index, offset } => Address::Global {
-                        index,
-                        offset: offset.wrapping_add(sum),
-                    },
-                });
+                let sum = add(stack.pop()?, stack.pop()?)?;
+                stack.push(sum);
             }
-            Operator::Call { function_index } if address.is_none() => {
+            Operator::Call { function_index } if stack.is_empty() => {
                 if has_type(module, function_index, true) && wrapped.is_none() {
                     wrapped = Some(function_index);
                 } else if !has_type(module, function_index, false) {
                     return None;
                 }
             }
-            Operator::Return | Operator::Nop => {}
-            Operator::End => {
-                return match (address, constant, wrapped) {
-                    (Some(address), None, None) => Some(Body::Address(address)),
-                    (None, None, Some(inner)) => Some(Body::Wrapper(inner)),
+            Operator::Nop => {}
+            // The function has no branches, so nothing after a `return` counts.
+            Operator::Return | Operator::End => {
+                return match (stack.pop(), wrapped) {
+                    (Some(address), None) if stack.is_empty() => Some(Body::Address(address)),
+                    (None, Some(inner)) => Some(Body::Wrapper(inner)),
                     _ => None,
                 };
             }
             _ => return None,
         }
+    }
+    None
+}
+
+fn add(one: Address, other: Address) -> Option<Address> {
+    match (one, other) {
+        (Address::Constant(one), Address::Constant(other)) => {
+            Some(Address::Constant(one.wrapping_add(other)))
+        }
+        (Address::Global { index, offset }, Address::Constant(constant))
+        | (Address::Constant(constant), Address::Global { index, offset }) => {
+            let offset = offset.wrapping_add(constant);
+            Some(Address::Global { index, offset })
+        }
+        (Address::Global { .. }, Address::Global { .. }) => None,
     }
 }
 

@@ -130,9 +130,10 @@ fn type_of<P: WasmParams, R: HostResults>() -> FuncType {
 fn calling_instance<T: 'static>(store: &StoreInner<T>) -> Option<Instance> {
     let caller: *const InstanceRec = store.core.caller;
     // SAFETY: it is null or the instance whose code is calling, which lives at least as long as its code runs.
-    (!caller.is_null()).then(|| Instance {
+    let group = unsafe { caller.as_ref()?.group };
+    Some(Instance {
         store: store.core.id,
-        group: unsafe { (*caller).group },
+        group,
     })
 }
 

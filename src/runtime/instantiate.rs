@@ -461,3 +461,371 @@ fn binary32(stack: &mut SmallVec<[u64; 8]>, op: fn(u32, u32) -> u32) -> u64 {
     let lhs = stack.pop().unwrap_or_default();
     u64::from(op(lhs as u32, rhs as u32))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use crate::config::{Config, Engine};
+    use crate::error::{ErrorKind, Result};
+    use crate::module::{GlobalType, MemoryType, Module, RefType, TableType, ValType};
+    use crate::runtime::{
+        AsContextMut, Extern, Func, Global, Instance, Memory, Ref, Store, StoreLimits, Table, Val,
+    };
+    use crate::trap::TrapCode;
+
+    fn instantiate<T>(store: &mut Store<T>, text: &str, imports: &[Extern]) -> Result<Instance> {
+        let bytes = wat::parse_str(text).unwrap();
+        let module = Module::new(store.engine(), &bytes).unwrap();
+        Instance::new(store, &module, imports)
+    }
+
+    fn global<T>(store: &mut Store<T>, instance: Instance, name: &str) -> Val {
+        let global = instance.get_global(&mut *store, name).unwrap();
+        global.get(store)
+    }
+
+    fn table_func<T>(store: &mut Store<T>, table: Table, index: u64) -> Option<Func> {
+        match table.get(store, index) {
+            Some(Ref::Func(func)) => func,
+            found => panic!("no function at {index}: {found:?}"),
+        }
+    }
+
+    fn new_table<T>(store: &mut Store<T>, minimum: u64, maximum: Option<u64>) -> Table {
+        let ty = TableType {
+            element: RefType::Func,
+            minimum,
+            maximum,
+        };
+        Table::new(store, ty, Ref::Func(None)).unwrap()
+    }
+
+    fn new_memory<T>(store: &mut Store<T>, minimum: u64, maximum: Option<u64>) -> Memory {
+        Memory::new(store, MemoryType { minimum, maximum }).unwrap()
+    }
+
+    fn groups<T>(store: &Store<T>) -> usize {
+        store.inner.core.groups.iter().flatten().count()
+    }
+
+    #[test]
+    fn exports_are_the_objects_themselves_also_when_they_were_imported() {
+        let mut store = testing::store(());
+        let text = r#"(module
+            (import "" "f" (func $f)) (import "" "m" (memory 1))
+            (table $t 2 funcref) (global $g (mut i64) (i64.const -1)) (func $own (param i32))
+            (export "f" (func $f)) (export "again" (func $f)) (export "own" (func $own))
+            (export "m" (memory 0)) (export "t" (table $t)) (export "g" (global $g)))"#;
+        let func = Func::wrap(&mut store, || {});
+        let memory = new_memory(&mut store, 1, None);
+        let instance = instantiate(&mut store, text, &[func.into(), memory.into()]).unwrap();
+        assert_eq!(instance.get_func(&mut store, "f"), Some(func));
+        assert_eq!(instance.get_func(&mut store, "again"), Some(func));
+        assert_eq!(instance.get_memory(&mut store, "m"), Some(memory));
+        assert!(instance.get_func(&mut store, "m").is_none());
+        assert!(instance.get_export(&mut store, "none").is_none());
+        assert_eq!(global(&mut store, instance, "g").i64(), Some(-1));
+        let table = instance.get_table(&mut store, "t").unwrap();
+        assert_eq!(table.size(&store), 2);
+        let own = instance.get_func(&mut store, "own").unwrap();
+        assert_eq!(own.ty(&store).to_string(), "(i32) -> ()");
+        let names: Vec<String> = instance
+            .exports(&mut store)
+            .into_iter()
+            .map(|e| e.0)
+            .collect();
+        assert_eq!(names, ["f", "again", "own", "m", "t", "g"]);
+        let error = instance
+            .get_typed_func::<(), ()>(&mut store, "own")
+            .unwrap_err();
+        assert!(error.to_string().starts_with("export `own`: "), "{error}");
+        let error = instance
+            .get_typed_func::<(), ()>(&mut store, "g")
+            .unwrap_err();
+        assert!(error.to_string().contains("no function `g`"), "{error}");
+    }
+
+    #[test]
+    fn an_import_of_a_wrong_type_is_named_with_what_was_expected_and_found() {
+        let mut store = testing::store(());
+        let func: Extern = Func::wrap(&mut store, |_: i32| {}).into();
+        let memory: Extern = new_memory(&mut store, 2, Some(5)).into();
+        let unbounded: Extern = new_memory(&mut store, 2, None).into();
+        let table: Extern = new_table(&mut store, 2, Some(5)).into();
+        let mutable = GlobalType {
+            value: ValType::I32,
+            mutable: true,
+        };
+        let cell: Extern = Global::new(&mut store, mutable, Val::I32(1))
+            .unwrap()
+            .into();
+        for (wanted, given, fits) in [
+            ("(func (param i32))", func, true),
+            ("(func)", func, false),
+            ("(func (param i32) (result i32))", func, false),
+            ("(func (param i32))", memory, false),
+            ("(memory 0)", memory, true),
+            ("(memory 2 5)", memory, true),
+            ("(memory 2 6)", memory, true),
+            ("(memory 3)", memory, false),
+            ("(memory 1 4)", memory, false),
+            ("(memory 1 4)", unbounded, false),
+            ("(memory 1)", table, false),
+            ("(table 2 5 funcref)", table, true),
+            ("(table 3 funcref)", table, false),
+            ("(table 2 4 funcref)", table, false),
+            ("(table 2 externref)", table, false),
+            ("(global (mut i32))", cell, true),
+            ("(global i32)", cell, false),
+            ("(global (mut i64))", cell, false),
+            ("(global (mut i32))", func, false),
+        ] {
+            let text = format!(r#"(module (import "env" "x" {wanted}))"#);
+            let before = groups(&store);
+            match instantiate(&mut store, &text, &[given]) {
+                Ok(_) => assert!(fits, "{wanted} took {given:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!fits, "{wanted} refused {given:?}: {text}");
+                    assert!(matches!(error.kind(), ErrorKind::Import { .. }));
+                    assert!(
+                        text.contains("incompatible import type: expected "),
+                        "{text}"
+                    );
+                    assert_eq!(groups(&store), before);
+                }
+            }
+        }
+        let text = r#"(module (import "env" "x" (memory 3 4)))"#;
+        let error = instantiate(&mut store, text, &[memory]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "import `env.x`: incompatible import type: expected memory of 3 to 4 pages, found memory of 2 to 5 pages"
+        );
+        let error = instantiate(&mut store, text, &[]).unwrap_err().to_string();
+        assert_eq!(error, "the module has 1 imports, 0 were given");
+    }
+
+    #[test]
+    fn the_present_size_counts_when_a_grown_object_is_imported() {
+        let mut store = testing::store(());
+        let memory = new_memory(&mut store, 1, Some(9));
+        let table = new_table(&mut store, 1, None);
+        let text = r#"(module (import "" "" (memory 4)) (import "" "" (table 4 funcref)))"#;
+        let imports = [memory.into(), table.into()];
+        assert!(instantiate(&mut store, text, &imports).is_err());
+        memory.grow(&mut store, 3).unwrap();
+        table.grow(&mut store, 3, Ref::Func(None)).unwrap();
+        assert!(instantiate(&mut store, text, &imports).is_ok());
+    }
+
+    #[test]
+    fn items_of_other_stores_and_modules_of_other_engines_are_refused() {
+        let mut store = testing::store(());
+        let mut other = testing::store(());
+        let foreign = Func::wrap(&mut other, || {});
+        let text = r#"(module (import "env" "x" (func)))"#;
+        let error = instantiate(&mut store, text, &[foreign.into()]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("import `env.x`: a Func was used with the wrong store")
+        );
+        let module = Module::new(&Engine::default(), b"\0asm\x01\0\0\0").unwrap();
+        let error = Instance::new(&mut store, &module, &[]).unwrap_err();
+        assert!(error.to_string().contains("another engine"));
+    }
+
+    #[test]
+    fn constant_expressions_read_imported_globals_and_compute() {
+        let mut store = testing::store(());
+        let text = r#"(module
+            (import "" "base" (global $base i32)) (import "" "wide" (global $wide i64))
+            (global (export "a") i32 (i32.add (global.get $base) (i32.const 0x10)))
+            (global (export "b") i32 (i32.mul (i32.const -3) (i32.sub (global.get $base) (i32.const -15))))
+            (global (export "c") i64 (i64.sub (i64.mul (global.get $wide) (i64.const 3)) (i64.const 1)))
+            (global (export "f") funcref (ref.func $f))
+            (global (export "n") externref (ref.null extern))
+            (global (export "d") f64 (f64.const 1.5))
+            (func $f (export "func")))"#;
+        let ty = |value| GlobalType {
+            value,
+            mutable: false,
+        };
+        let base = Global::new(&mut store, ty(ValType::I32), Val::I32(-1)).unwrap();
+        let wide = Global::new(&mut store, ty(ValType::I64), Val::I64(1 << 40)).unwrap();
+        let instance = instantiate(&mut store, text, &[base.into(), wide.into()]).unwrap();
+        let mut get = |name| global(&mut store, instance, name);
+        assert_eq!(get("a").i32(), Some(15));
+        assert_eq!(get("b").i32(), Some(-42));
+        assert_eq!(get("c").i64(), Some((3 << 40) - 1));
+        assert_eq!(get("d").f64(), Some(1.5));
+        assert!(matches!(get("n"), Val::ExternRef(None)));
+        let Val::FuncRef(found) = get("f") else {
+            panic!("not a function")
+        };
+        assert_eq!(found, instance.get_func(&mut store, "func"));
+    }
+
+    #[test]
+    fn active_segments_are_written_and_dropped_and_passive_ones_kept() {
+        let mut store = testing::store(());
+        let text = r#"(module
+            (import "" "at" (global $at i32)) (memory (export "m") 1)
+            (data (i32.const 1) "abc") (data (global.get $at) "xyz") (data "passive")
+            (table (export "t") 4 funcref) (table (export "u") 3 funcref)
+            (elem (i32.const 0) func $f $f $f)
+            (elem (table 1) (i32.const 1) func $g)
+            (elem (i32.const 2) funcref (ref.null func) (ref.func $g))
+            (elem declare func $f) (elem func $f $g)
+            (func $f (export "f")) (func $g (export "g")))"#;
+        let ty = GlobalType {
+            value: ValType::I32,
+            mutable: false,
+        };
+        let at = Global::new(&mut store, ty, Val::I32(3)).unwrap();
+        let instance = instantiate(&mut store, text, &[at.into()]).unwrap();
+        let memory = instance.get_memory(&mut store, "m").unwrap();
+        assert_eq!(&memory.data(&store)[..7], b"\0abxyz\0");
+        let [f, g] = ["f", "g"].map(|name| instance.get_func(&mut store, name));
+        let t = instance.get_table(&mut store, "t").unwrap();
+        let u = instance.get_table(&mut store, "u").unwrap();
+        assert_eq!(
+            [0, 1, 2, 3].map(|i| table_func(&mut store, t, i)),
+            [f, f, None, g]
+        );
+        assert_eq!(
+            [0, 1, 2].map(|i| table_func(&mut store, u, i)),
+            [None, g, None]
+        );
+        let record = store.inner.core.instance(instance);
+        // SAFETY: the record is live.
+        unsafe {
+            let lengths: Vec<usize> = (&(*record).elements).iter().map(|s| s.len()).collect();
+            assert_eq!(lengths, [0, 0, 0, 0, 2]);
+            let lengths: Vec<usize> = (&(*record).data).iter().map(|s| s.len()).collect();
+            assert_eq!(lengths, [0, 0, 7]);
+            let home = (*store.inner.core.table(t)).home;
+            assert_eq!(home, store.inner.core.memory(memory));
+        }
+    }
+
+    #[test]
+    fn a_segment_out_of_bounds_leaves_earlier_ones_written() {
+        let mut store = testing::store(());
+        let memory = new_memory(&mut store, 1, None);
+        let text = r#"(module (import "" "" (memory 1))
+            (data (i32.const 0) "first") (data (i32.const 65530) "too long") (data (i32.const 8) "x"))"#;
+        let before = groups(&store);
+        let error = instantiate(&mut store, text, &[memory.into()]).unwrap_err();
+        assert_eq!(error.trap().unwrap().code(), TrapCode::MemoryOutOfBounds);
+        assert!(error.to_string().starts_with("data segment 1: "), "{error}");
+        assert_eq!(&memory.data(&store)[..9], b"first\0\0\0\0");
+        assert_eq!(&memory.data(&store)[65530..], [0; 6]);
+        assert_eq!(groups(&store), before);
+    }
+
+    #[test]
+    fn an_instance_lives_on_after_a_failure_if_its_functions_are_in_an_imported_table() {
+        let mut store = testing::store(());
+        let table = new_table(&mut store, 4, None);
+        let text = r#"(module (import "" "" (table 4 funcref)) (memory 1)
+            (elem (i32.const 1) func $f) (elem (i32.const 3) func $f $f) (func $f (result i64) i64.const 1))"#;
+        let before = groups(&store);
+        let error = instantiate(&mut store, text, &[table.into()]).unwrap_err();
+        assert_eq!(error.trap().unwrap().code(), TrapCode::TableOutOfBounds);
+        assert!(
+            error.to_string().starts_with("element segment 1: "),
+            "{error}"
+        );
+        assert_eq!(groups(&store), before + 1);
+        let func = table_func(&mut store, table, 1).unwrap();
+        assert_eq!(func.ty(&store).to_string(), "() -> (i64)");
+        assert_eq!(table_func(&mut store, table, 3), None);
+    }
+
+    #[test]
+    fn a_limit_is_met_before_there_is_any_effect() {
+        let mut config = Config::default();
+        config.limits.table_elements = 100;
+        let limits = StoreLimits {
+            memory_bytes: Some(1 << 20),
+            table_elements: Some(50),
+        };
+        let mut store = Store::with_hooks(&Engine::new(config), limits, &testing::HOOKS);
+        store.limiter(|limits| limits);
+        let memory = new_memory(&mut store, 1, None);
+        let before = groups(&store);
+        for definition in ["(table 101 funcref)", "(table 51 funcref)", "(memory 17)"] {
+            let text = format!(
+                r#"(module (import "" "" (memory 1)) {definition} (data (i32.const 0) "a"))"#
+            );
+            let error = instantiate(&mut store, &text, &[memory.into()]).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Limit { .. }), "{error}");
+        }
+        assert_eq!(groups(&store), before);
+        assert_eq!(memory.data(&store)[0], 0);
+    }
+
+    #[test]
+    fn a_start_function_runs_and_its_error_is_the_result() {
+        let mut store = testing::store(0);
+        let text = r#"(module (import "" "" (func $f)) (start $f))"#;
+        let count = Func::wrap(&mut store, |mut caller: crate::runtime::Caller<'_, i32>| {
+            *caller.data_mut() += 1;
+        });
+        instantiate(&mut store, text, &[count.into()]).unwrap();
+        assert_eq!(*store.data(), 1);
+        let exit = Func::wrap(&mut store, || -> Result<()> {
+            Err(crate::error::Error::exit(4))
+        });
+        let error = instantiate(&mut store, text, &[exit.into()]).unwrap_err();
+        assert_eq!(error.exit_status(), Some(4));
+    }
+
+    #[test]
+    fn a_released_instance_leaves_no_references_in_tables_and_segments_that_stay() {
+        let mut store = testing::store(());
+        let keeper = r#"(module (import "" "" (func $f)) (table (export "t") 2 funcref)
+            (elem func $f) (global (export "g") (mut funcref) (ref.null func)))"#;
+        let host = Func::wrap(&mut store, || {});
+        let instance = instantiate(&mut store, keeper, &[host.into()]).unwrap();
+        let table = instance.get_table(&mut store, "t").unwrap();
+        let mark = store.as_context_mut().mark();
+        let guest =
+            r#"(module (import "" "" (table 2 funcref)) (elem (i32.const 0) func $f) (func $f))"#;
+        let released = instantiate(&mut store, guest, &[table.into()]).unwrap();
+        assert!(table_func(&mut store, table, 0).is_some());
+        store.as_context_mut().release_since(mark);
+        assert_eq!(table_func(&mut store, table, 0), None);
+        let asked = std::panic::AssertUnwindSafe(|| released.module(&store));
+        assert!(std::panic::catch_unwind(asked).is_err());
+        store.as_context_mut().release_group(host.group);
+        let record = store.inner.core.instance(instance);
+        // SAFETY: the record is live.
+        assert_eq!(unsafe { (&(*record).elements)[0][0] }, 0);
+    }
+
+    #[test]
+    fn twenty_thousand_functions_are_one_allocation_of_records() {
+        let mut store = testing::store(());
+        let text = format!(
+            "(module (table 20000 funcref) (elem (i32.const 0) func {}) {})",
+            (0..20_000)
+                .map(|i| i.to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+            "(func)".repeat(20_000)
+        );
+        let instance = instantiate(&mut store, &text, &[]).unwrap();
+        let record = store.inner.core.instance(instance);
+        // SAFETY: the records are live.
+        unsafe {
+            let funcs = &(*record).funcs;
+            assert_eq!(funcs.len(), 20_000);
+            assert_eq!(funcs[0].add(19_999), funcs[19_999]);
+            assert_eq!((*funcs[19_999]).index, 19_999);
+            assert!(std::ptr::eq((*funcs[19_999]).instance, record));
+        }
+    }
+}

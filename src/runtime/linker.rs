@@ -301,3 +301,121 @@ fn realize(core: &mut StoreCore, definition: &Definition) -> Result<Extern> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::module::{GlobalType, ValType};
+    use crate::runtime::{Global, Store};
+
+    fn store(engine: &Engine) -> Store<i32> {
+        Store::with_hooks(engine, 0, &testing::HOOKS)
+    }
+
+    #[test]
+    fn a_name_is_defined_once_unless_shadowing_is_allowed() {
+        let engine = Engine::default();
+        let mut linker = Linker::<i32>::new(&engine);
+        linker.func_wrap("env", "f", || 1).unwrap();
+        let error = linker.func_wrap("env", "f", || 2).err().unwrap();
+        assert!(error.to_string().contains("`env::f` is defined twice"));
+        linker.func_wrap("env", "g", || 1).unwrap();
+        linker.func_wrap("other", "f", || 1).unwrap();
+        linker
+            .allow_shadowing(true)
+            .func_wrap("env", "f", || 2)
+            .unwrap();
+        let mut store = store(&engine);
+        let func = linker.get_func(&mut store, "env", "f").unwrap();
+        let typed = func.typed::<(), i32>(&store).unwrap();
+        assert_eq!(typed.call(&mut store, ()).unwrap(), 2);
+        assert!(linker.get(&mut store, "env", "h").is_none());
+        assert!(linker.get(&mut store, "none", "f").is_none());
+    }
+
+    #[test]
+    fn a_host_function_is_made_once_per_store_and_shared_by_clones_of_the_linker() {
+        let engine = Engine::default();
+        let mut linker = Linker::<i32>::new(&engine);
+        let count = |mut caller: Caller<'_, i32>| *caller.data_mut() += 1;
+        linker.func_wrap("env", "count", count).unwrap();
+        let clone = linker.clone();
+        let [mut one, mut two] = [store(&engine), store(&engine)];
+        let func = linker.get_func(&mut one, "env", "count").unwrap();
+        assert_eq!(clone.get_func(&mut one, "env", "count"), Some(func));
+        let other = linker.get_func(&mut two, "env", "count").unwrap();
+        assert_ne!(func, other);
+        drop((linker, clone));
+        func.call(&mut one, &[], &mut []).unwrap();
+        assert_eq!((*one.data(), *two.data()), (1, 0));
+        other.call(&mut two, &[], &mut []).unwrap();
+        assert_eq!((*one.data(), *two.data()), (1, 1));
+    }
+
+    #[test]
+    fn a_released_host_function_is_made_again() {
+        let engine = Engine::default();
+        let mut linker = Linker::<i32>::new(&engine);
+        linker.func_wrap("env", "f", || 1).unwrap();
+        let mut store = store(&engine);
+        let mark = store.as_context_mut().mark();
+        let first = linker.get_func(&mut store, "env", "f").unwrap();
+        store.as_context_mut().release_since(mark);
+        let second = linker.get_func(&mut store, "env", "f").unwrap();
+        assert_ne!(first, second);
+        assert!(second.call(&mut store, &[], &mut [Val::I32(0)]).is_ok());
+    }
+
+    #[test]
+    fn items_belong_to_their_store() {
+        let engine = Engine::default();
+        let mut linker = Linker::<i32>::new(&engine);
+        let [mut one, mut two] = [store(&engine), store(&engine)];
+        let ty = GlobalType {
+            value: ValType::I32,
+            mutable: false,
+        };
+        let global = Global::new(&mut one, ty, Val::I32(5)).unwrap();
+        assert!(linker.define(&two, "env", "g", global).is_err());
+        linker.define(&one, "env", "g", global).unwrap();
+        assert_eq!(linker.get(&mut one, "env", "g"), Some(global.into()));
+        assert_eq!(linker.get(&mut two, "env", "g"), None);
+    }
+
+    #[test]
+    fn all_missing_imports_are_listed_at_once() {
+        let engine = Engine::default();
+        let text = r#"(module
+            (import "env" "f" (func (param i32) (result i64)))
+            (import "env" "known" (func))
+            (import "env" "g" (global (mut f32)))
+            (import "env" "memory" (memory 1 2))
+            (import "env" "table" (table 3 funcref)))"#;
+        let module = Module::new(&engine, &wat::parse_str(text).unwrap()).unwrap();
+        let mut linker = Linker::<i32>::new(&engine);
+        linker.func_wrap("env", "known", || {}).unwrap();
+        let mut store = store(&engine);
+        let error = linker.instantiate(&mut store, &module).unwrap_err();
+        let text = error.to_string();
+        for line in [
+            "unknown import: `env::f` has not been defined (expected function (i32) -> (i64))",
+            "unknown import: `env::g` has not been defined (expected mutable global of type f32)",
+            "unknown import: `env::memory` has not been defined (expected memory of 1 to 2 pages)",
+            "unknown import: `env::table` has not been defined (expected table of at least 3 elements of type funcref)",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("known` has"), "{text}");
+
+        linker.define_unknown_imports_as_traps(&module).unwrap();
+        linker.define_unknown_imports_as_traps(&module).unwrap();
+        let func = linker.get_func(&mut store, "env", "f").unwrap();
+        let error = func.call(&mut store, &[Val::I32(1)], &mut [Val::I64(0)]);
+        let error = error.unwrap_err();
+        let trap = error.trap().unwrap();
+        assert_eq!(trap.code(), TrapCode::UnresolvedFunction);
+        assert_eq!(trap.detail(), Some("`env::f`"));
+        assert!(linker.get(&mut store, "env", "g").is_none());
+    }
+}

@@ -6,6 +6,10 @@
 //! with the operations on the record behind each; [`host`] makes functions from closures,
 //! [`typed`] and [`value`] carry values in and out, [`deferred`] holds functions that lead to others,
 //! [`instantiate`] makes instances, [`linker`] finds their imports by name.
+#![allow(
+    clippy::needless_borrow,
+    reason = "references to what a raw pointer leads to are written out: rustc refuses most implicit ones"
+)]
 
 pub(crate) mod deferred;
 mod func;
@@ -22,6 +26,8 @@ pub(crate) mod store;
 pub(crate) mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod value;
 

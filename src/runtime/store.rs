@@ -449,7 +449,7 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32
             }
             if let Some(instance) = instance {
                 let types = (*instance).module.clone();
-                let segments = (&mut (*instance).elements).into_iter();
+                let segments = (&mut (*instance).elements).iter_mut();
                 for (segment, ty) in segments.zip(&types.0.elements) {
                     if ty.ty == RefType::Func {
                         segment
@@ -471,7 +471,8 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32
             let place = number as usize;
             if (&(*core).groups).get(place).is_some_and(Option::is_some) {
                 ((*core).hooks.release)(core, number);
-                drop((&mut (*core).groups)[place].take());
+                let group = (&mut (*core).groups)[place].take();
+                drop(group);
             }
         }
     }
@@ -572,5 +573,154 @@ impl<C: AsContext> AsContext for &mut C {
 impl<C: AsContextMut> AsContextMut for &mut C {
     fn as_context_mut(&mut self) -> StoreContextMut<'_, C::Data> {
         C::as_context_mut(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::config::Config;
+    use crate::module::{FuncType, GlobalType, MemoryType, TableType};
+    use crate::runtime::{Ref, Val};
+
+    #[test]
+    fn a_store_can_be_sent_to_another_thread() {
+        fn sendable<S: Send>() {}
+        sendable::<Store<String>>();
+        sendable::<StoreContextMut<'_, String>>();
+        let mut store = testing::store(1);
+        let add = Func::wrap(&mut store, |n: i32| n + 1);
+        let sum = std::thread::spawn(move || {
+            let typed = add.typed::<i32, i32>(&store)?;
+            typed.call(&mut store, 2)
+        });
+        assert_eq!(sum.join().unwrap().unwrap(), 3);
+    }
+
+    #[test]
+    fn into_data_drops_everything_else_and_gives_the_data_back() {
+        let witness = Arc::new(());
+        let held = witness.clone();
+        let mut store = testing::store("data".to_string());
+        Func::wrap(&mut store, move || drop(held.clone()));
+        assert_eq!(Arc::strong_count(&witness), 2);
+        assert_eq!(store.into_data(), "data");
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn fuel_and_deadlines_need_an_engine_that_was_made_for_them() {
+        let mut plain = testing::store(());
+        assert!(
+            plain
+                .set_fuel(1)
+                .unwrap_err()
+                .to_string()
+                .contains("Config::fuel")
+        );
+        assert!(plain.get_fuel().is_err());
+        let error = plain.set_deadline(None).unwrap_err().to_string();
+        assert!(error.contains("Config::interruption"), "{error}");
+        assert!(plain.interrupt_handle().is_err());
+
+        let config = Config {
+            fuel: true,
+            interruption: true,
+            ..Config::default()
+        };
+        let mut store = Store::with_hooks(&Engine::new(config), (), &testing::HOOKS);
+        assert_eq!(store.get_fuel().unwrap(), 0);
+        store.set_fuel(1000).unwrap();
+        assert_eq!(store.as_context_mut().get_fuel().unwrap(), 1000);
+        store.inner.core.ctx.poll = 500;
+        store.set_deadline(Some(Duration::MAX)).unwrap();
+        assert!(store.inner.core.deadline.is_none());
+        store.set_deadline(Some(Duration::from_secs(1))).unwrap();
+        assert!(store.inner.core.deadline.is_some());
+        assert_eq!(store.inner.core.ctx.poll, 1);
+        store.interrupt_handle().unwrap().interrupt();
+        assert!(store.inner.core.interrupt.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn the_context_points_back_at_the_store_while_a_function_runs() {
+        let mut store = testing::store(());
+        let func = Func::wrap(&mut store, |caller: super::super::Caller<'_, ()>| {
+            let core: *const StoreCore = &caller.store.core;
+            let inner: *const StoreInner<()> = caller.store;
+            assert!(std::ptr::eq(caller.store.core.ctx.core, core));
+            assert!(std::ptr::eq(caller.store.core.ctx.store.cast(), inner));
+        });
+        func.call(&mut store, &[], &mut []).unwrap();
+        let mut moved = store;
+        func.call(&mut moved, &[], &mut []).unwrap();
+    }
+
+    #[test]
+    fn what_was_created_since_a_mark_is_released_and_references_to_it_are_removed() {
+        let mut store = testing::store(());
+        let funcs = TableType {
+            element: RefType::Func,
+            minimum: 3,
+            maximum: None,
+        };
+        let reference = GlobalType {
+            value: ValType::Ref(RefType::Func),
+            mutable: true,
+        };
+        let table = Table::new(&mut store, funcs, Ref::Func(None)).unwrap();
+        let global = Global::new(&mut store, reference, Val::FuncRef(None)).unwrap();
+        let stays = Func::deferred(&mut store, FuncType::new([], []), |_| {
+            Err(Error::msg("not called"))
+        });
+
+        let witness = Arc::new(());
+        let held = witness.clone();
+        let mark = store.as_context_mut().mark();
+        let goes = Func::wrap(&mut store, move || drop(held.clone()));
+        let pages = MemoryType {
+            minimum: 1,
+            maximum: None,
+        };
+        let memory = Memory::new(&mut store, pages).unwrap();
+        let later = Table::new(&mut store, funcs, stays.into()).unwrap();
+        table.set_home(&mut store, memory).unwrap();
+        table.set(&mut store, 0, goes.into()).unwrap();
+        table.set(&mut store, 1, stays.into()).unwrap();
+        global.set(&mut store, goes.into()).unwrap();
+
+        store.as_context_mut().release_since(mark);
+        assert_eq!(Arc::strong_count(&witness), 1);
+        assert!(goes.call(&mut store, &[], &mut []).is_err());
+        assert!(memory.grow(&mut store, 1).is_err());
+        assert!(later.grow(&mut store, 1, Ref::Func(None)).is_err());
+        assert!(matches!(global.get(&mut store), Val::FuncRef(None)));
+        let elements = [0, 1, 2].map(|index| match table.get(&mut store, index) {
+            Some(Ref::Func(func)) => func,
+            _ => panic!("the table has three functions"),
+        });
+        assert_eq!(elements, [None, Some(stays), None]);
+        let (core, record) = (&store.inner.core, store.inner.core.func(stays));
+        // SAFETY: the records are live.
+        unsafe {
+            assert!((*core.table(table)).home.is_null());
+            let notes: Vec<u32> = (&(*record).waiting).iter().map(|note| note.1).collect();
+            assert_eq!(notes, [1]);
+        }
+        // Numbers are not used again: an old handle does not reach something new.
+        let next = Func::wrap(&mut store, || {});
+        assert_ne!(next, goes);
+        assert!(goes.call(&mut store, &[], &mut []).is_err());
+    }
+
+    #[test]
+    fn a_single_group_can_be_released() {
+        let mut store = testing::store(());
+        let [a, b, c] = [(); 3].map(|()| Func::wrap(&mut store, || {}));
+        store.as_context_mut().release_group(b.group);
+        store.as_context_mut().release_group(b.group);
+        let works = [a, b, c].map(|f| f.call(&mut store, &[], &mut []).is_ok());
+        assert_eq!(works, [true, false, true]);
     }
 }

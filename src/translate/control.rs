@@ -384,7 +384,14 @@ impl Translator<'_> {
             }
             [ty] => {
                 let popped = self.pop();
-                match self.operand(popped, !ty.is_float()) {
+                // The immediate of a return is 32 bits wide.
+                let narrow = match popped.place {
+                    Place::Const(value) => {
+                        *ty == ValType::I32 || i32::try_from(value as i64).is_ok()
+                    }
+                    _ => false,
+                };
+                match self.operand(popped, narrow && !ty.is_float()) {
                     Operand::Acc => self.out.emit(Family::Return.form(0), 0),
                     Operand::Slot(slot) => self
                         .out

@@ -177,13 +177,13 @@ impl Translator<'_> {
             // An immediate is never a first operand, and two accumulators were told apart above.
             _ => (operands::AS, 0, None),
         };
-        let float = operand_type.is_float();
+        let wide = operand_type != ValType::I32 && !counts_bits(family);
         let word = match immediate {
-            Some(value) if !float => word | u64::from(value as u32) << 32,
+            Some(value) if !wide => word | u64::from(value as u32) << 32,
             _ => word,
         };
         let start = self.emit_operator(family, form, word);
-        if let (Some(value), true) = (immediate, float) {
+        if let (Some(value), true) = (immediate, wide) {
             self.out.push(value);
         }
         self.result(start, result);
@@ -223,18 +223,21 @@ impl Translator<'_> {
         if let Some(top) = self.stack.last()
             && let Place::Acc { producer } = top.place
             && self.out.last == Some(producer)
-            && ty == ValType::I32
+            && top.ty == ty
         {
             let op = self.out.op(producer);
+            let plain = op.form().is_multiple_of(2);
             let inverse = match op.comparison() {
                 Some((comparison, form)) => comparison.inverse().map(|inverse| inverse.form(form)),
-                None if op.is(Family::I32And) && op.form().is_multiple_of(2) => {
-                    Some(Family::I32Ntst.form(op.form()))
-                }
+                None if plain && op.is(Family::I32And) => Some(Family::I32Ntst.form(op.form())),
+                None if plain && op.is(Family::I64And) => Some(Family::I64Ntst.form(op.form())),
                 None => None,
             };
             if let Some(inverse) = inverse {
                 self.out.code[producer] = u64::from(inverse.0);
+                if let Some(top) = self.stack.last_mut() {
+                    top.ty = ValType::I32;
+                }
                 return;
             }
         }
@@ -385,7 +388,7 @@ impl Translator<'_> {
         self.out
             .emit_at(family.form(store_form(name)), base | slot | offset << 32);
         match (source, more) {
-            (Operand::Imm(imm), Some(more)) if value.ty.is_float() => {
+            (Operand::Imm(imm), Some(more)) if value.ty != ValType::I32 => {
                 self.out.push(more);
                 self.out.push(imm);
             }
@@ -510,9 +513,9 @@ impl Translator<'_> {
         };
         let start = self.out.emit(family.form(BRANCH + form / 2), fields);
         if immediate {
-            // Float immediates are a word of their own already.
-            self.out
-                .push(wide.filter(|_| is_float(family)).unwrap_or(word >> 32));
+            // Only 32-bit integers have their immediate inside word 1.
+            let immediate = if compares_i32(family) { None } else { wide };
+            self.out.push(immediate.unwrap_or(word >> 32));
         }
         Some(Fixup::Displacement { start, field: 12 })
     }
@@ -553,9 +556,14 @@ impl Translator<'_> {
     }
 }
 
-/// Whether a comparison compares floats.
-fn is_float(family: Family) -> bool {
-    (Family::F32Eq as u16..=Family::F64Nge as u16).contains(&(family as u16))
+/// Whether a comparison compares 32-bit integers.
+fn compares_i32(family: Family) -> bool {
+    (Family::I32Eq as u16..=Family::I32Ntst as u16).contains(&(family as u16))
+}
+
+/// Whether the second operand of an i64 operator is a number of bits, which 32 bits hold.
+fn counts_bits(family: Family) -> bool {
+    (Family::I64Shl as u16..=Family::I64Rotr as u16).contains(&(family as u16))
 }
 
 /// The number of a store form.

@@ -331,8 +331,8 @@ impl Translator<'_> {
             .any(|item| matches!(item.place, Place::Acc { .. }) && class(item.ty) == class_wanted)
     }
 
-    /// A value as an operand. With `immediate`, constants that fit become immediates; otherwise they
-    /// go to the slot of the value's height.
+    /// A value as an operand. With `immediate`, constants become immediates; otherwise they go to the slot
+    /// of the value's height.
     pub fn operand(&mut self, popped: Popped, immediate: bool) -> Operand {
         match popped.place {
             Place::Acc { .. } => Operand::Acc,
@@ -345,7 +345,7 @@ impl Translator<'_> {
                     Operand::Slot(self.near(self.local_slot(local)))
                 }
             }
-            Place::Const(value) if immediate && fits(value, popped.ty) => Operand::Imm(value),
+            Place::Const(value) if immediate => Operand::Imm(value),
             place => {
                 let slot = self.height_slot(popped.height);
                 self.max_height = self.max_height.max(popped.height + 3);
@@ -422,13 +422,5 @@ impl Translator<'_> {
         if tee {
             self.push(Place::Local(local), popped.ty);
         }
-    }
-}
-
-/// Whether a constant fits the immediate field of its type's operators.
-fn fits(value: u64, ty: ValType) -> bool {
-    match ty {
-        ValType::I32 | ValType::F32 | ValType::F64 => true,
-        ValType::I64 | ValType::Ref(_) => i32::try_from(value as i64).is_ok(),
     }
 }

@@ -206,7 +206,7 @@ handler! {
     /// The result is an integer constant.
     [D: Dispatch]
     ret_imm(ip, sp, mem, len, ctx, acc, facc) {
-        give_back!(D; sp, mem, len, ctx, i64::imm(ip, 12, 12) as u64, facc)
+        give_back!(D; sp, mem, len, ctx, i64::from(i32::imm(ip, 12, 12)) as u64, facc)
     }
 }
 handler! {

@@ -13,6 +13,8 @@
 
 mod services;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use self::services::Call;
 use self::table::Kind;

@@ -1,0 +1,155 @@
+//! The `cold` subcommand: whole processes, from the first byte of the command to its exit. `dynlink run` of a Python program is
+//! compared with a process in which wasmtime's Cranelift only compiles the interpreter's main library.
+
+use crate::arguments::Arguments;
+use crate::clock::{children_time, median};
+use crate::report::table;
+use crate::{Outcome, emit, load};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+pub fn cold(arguments: &Arguments) -> Outcome<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let default = |path: &str| root.join(path);
+    let dynlink = arguments
+        .dynlink
+        .clone()
+        .unwrap_or_else(|| default("target/release/dynlink"));
+    let program = arguments
+        .program
+        .clone()
+        .unwrap_or_else(|| default("fixtures/programs/python311.toml"));
+    if !dynlink.exists() {
+        return Err(format!(
+            "{} does not exist; build it with `cargo build --release`, or give --dynlink",
+            dynlink.display()
+        ));
+    }
+    let ours = || {
+        let mut command = Command::new(&dynlink);
+        command
+            .arg("run")
+            .arg(&program)
+            .args(["-c", &arguments.code]);
+        command
+    };
+    // The first run fetches packages and fills the caches of the system.
+    let output = ours()
+        .output()
+        .map_err(|e| format!("{}: {e}", dynlink.display()))?;
+    if !output.status.success() {
+        return Err(format!(
+            "`dynlink run` failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let main = main_library(arguments)?;
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let cranelift = || {
+        let mut command = Command::new(&own);
+        command
+            .args([load::CHILD, "cranelift", "compile, one thread"])
+            .arg(&main);
+        command
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..arguments.rounds {
+        times[0].push(time(ours())?);
+        // Seconds of compiling vary little.
+        if round < 3 {
+            times[1].push(time(cranelift())?);
+        }
+    }
+    let column = |which: usize, part: usize| {
+        median(
+            &times[which]
+                .iter()
+                .map(|pair: &[f64; 2]| pair[part])
+                .collect::<Vec<_>>(),
+        )
+    };
+    let row = |name: String, which: usize| {
+        vec![
+            name,
+            format!("{:.1}", column(which, 0)),
+            format!("{:.1}", column(which, 1)),
+        ]
+    };
+    let rows = vec![
+        row(
+            format!("dynlink run -c '{}' (prints {printed})", arguments.code),
+            0,
+        ),
+        row(
+            format!(
+                "Cranelift only compiles {}",
+                main.file_name().unwrap_or_default().to_string_lossy()
+            ),
+            1,
+        ),
+        vec![
+            "ratio".to_owned(),
+            format!("{:.3}", column(0, 0) / column(1, 0)),
+            format!("{:.3}", column(0, 1) / column(1, 1)),
+        ],
+    ];
+    let title = format!(
+        "Cold start, whole process, medians of {} rounds",
+        arguments.rounds
+    );
+    emit(
+        arguments,
+        &table(
+            arguments.format,
+            &title,
+            &["process", "wall, ms", "CPU, ms"],
+            rows,
+        ),
+    )
+}
+
+/// Wall and CPU milliseconds of a process.
+fn time(mut command: Command) -> Outcome<[f64; 2]> {
+    let (wall, cpu) = (Instant::now(), children_time());
+    let output = command.output().map_err(|e| e.to_string())?;
+    let times = [wall.elapsed(), children_time() - cpu].map(|time| time.as_secs_f64() * 1000.0);
+    if !output.status.success() {
+        return Err(format!(
+            "{command:?} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    Ok(times)
+}
+
+/// `--main`, or `python.wasm` in the cache that `dynlink run` fills.
+fn main_library(arguments: &Arguments) -> Outcome<PathBuf> {
+    if let Some(path) = &arguments.main {
+        return Ok(path.clone());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache =
+        cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let cache = cache.ok_or("no cache folder is known; give --main PATH")?;
+    find(&cache.join("dynlink"), "python.wasm", 8)
+        .ok_or_else(|| format!("no python.wasm below {}; give --main PATH", cache.display()))
+}
+
+fn find(folder: &Path, name: &str, depth: u32) -> Option<PathBuf> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            folders.push(path);
+        } else if path.file_name().is_some_and(|file| file == name) {
+            return Some(path);
+        }
+    }
+    (depth > 0).then(|| {
+        folders
+            .iter()
+            .find_map(|folder| find(folder, name, depth - 1))
+    })?
+}

@@ -1,0 +1,333 @@
+//! The dynamic linking fixtures: small C libraries and main programs of our own, one folder per behaviour in `fixtures/`.
+//!
+//! A trial is one case with one style of main module, `case::style`. It runs the committed modules through the linker and
+//! the WASI kernel, on a read-only copy of the case's folder, in two configurations of the engine, and compares standard
+//! output, exit status or the parts of the error with what `case.toml` and `expected.txt` say.
+//!
+//! `cargo test --release --test fixtures [-- FILTER]`. `BLESS=1` writes the output of the first style to `expected.txt`; it
+//! is for a developer's hand only, because what a case expects comes from its oracle (see `fixtures/README.md`).
+
+use dynlink::host::{Kernel, KernelBuilder, KernelFiles, Mount, Pipe, WasiSymbols};
+use dynlink::link::{ConstructorTrap, Process, Profile};
+use dynlink::{Config, Dispatch, Engine, Module, Store};
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Fewer cases mean that some were lost.
+const CASES: usize = 120;
+
+/// How long a guest may run in the configuration that can be interrupted.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a case says of itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    /// What it shows, in a sentence.
+    about: String,
+    /// Numbers of the rules that it tests.
+    #[serde(default)]
+    rules: Vec<String>,
+    /// Who confirmed what is expected: `glibc`, `node` (a loader of our own in JavaScript) or `reasoned: …`.
+    oracle: String,
+    /// Styles of main module; the file is `main-STYLE.wasm`.
+    styles: Vec<String>,
+    /// Libraries that the embedder loads at start for mains that cannot name them (those without `dylink.0`).
+    #[serde(default)]
+    libraries: Vec<String>,
+    /// Expected exit status.
+    #[serde(default)]
+    status: i32,
+    /// The run ends in an error whose text has all of these parts.
+    #[serde(default)]
+    error: Vec<String>,
+    /// Environment variables; those that the linker knows reach it.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Whether libraries are looked for in the case's folder. Default: yes.
+    search: Option<bool>,
+    /// Whether functions that main and its libraries leave undefined are looked for at their first call.
+    #[serde(default)]
+    lazy: bool,
+    /// `fails`: a trap in a constructor is a failed `dlopen`.
+    constructor_trap: Option<String>,
+    /// Limit on pages of memory.
+    max_memory_pages: Option<u64>,
+}
+
+struct Case {
+    name: String,
+    folder: PathBuf,
+    description: Description,
+}
+
+/// How a run ended.
+struct Outcome {
+    output: String,
+    end: Result<i32, String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for folder in case_folders() {
+        let name = folder
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        match read_case(&name, folder) {
+            Ok(case) => {
+                count += 1;
+                let case = Arc::new(case);
+                for style in case.description.styles.clone() {
+                    let case = case.clone();
+                    trials.push(Trial::test(format!("{name}::{style}"), move || {
+                        run_trial(&case, &style)
+                    }));
+                }
+            }
+            Err(problem) => problems.push(format!("{name}: {problem}")),
+        }
+    }
+    if count < CASES {
+        problems.push(format!("{count} cases, expected at least {CASES}"));
+    }
+    trials.push(Trial::test("every case is complete", move || {
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("\n").into())
+        }
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The folders with a `case.toml`, in order of their names.
+fn case_folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.join("case.toml").is_file())
+        .collect();
+    folders.sort();
+    folders
+}
+
+fn read_case(name: &str, folder: PathBuf) -> Result<Case, String> {
+    let text =
+        std::fs::read_to_string(folder.join("case.toml")).map_err(|error| error.to_string())?;
+    let description: Description = toml::from_str(&text).map_err(|error| error.to_string())?;
+    if description.about.is_empty() || description.styles.is_empty() {
+        return Err("it says nothing about itself, or has no style".into());
+    }
+    let known = ["glibc", "node"].contains(&description.oracle.as_str());
+    if !known && !description.oracle.starts_with("reasoned: ") {
+        return Err(format!("unknown oracle `{}`", description.oracle));
+    }
+    if let Some(rule) = description
+        .rules
+        .iter()
+        .find(|rule| !rule.starts_with(|c: char| c.is_ascii_uppercase()))
+    {
+        return Err(format!("`{rule}` is no rule"));
+    }
+    let styles = description
+        .styles
+        .iter()
+        .map(|style| format!("main-{style}.wasm"));
+    for file in ["main.c".to_string(), "expected.txt".to_string()]
+        .into_iter()
+        .chain(styles)
+    {
+        if !folder.join(&file).is_file() {
+            return Err(format!("`{file}` is missing; see fixtures/build.sh"));
+        }
+    }
+    Ok(Case {
+        name: name.to_string(),
+        folder,
+        description,
+    })
+}
+
+fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
+    let configurations = [
+        ("default", Config::default()),
+        (
+            "loop, eager, metered",
+            Config {
+                dispatch: Dispatch::Loop,
+                eager_translation: true,
+                fuel: true,
+                interruption: true,
+                ..Config::default()
+            },
+        ),
+    ];
+    let copy = copy_of(case)?;
+    for (name, mut config) in configurations {
+        if let Some(pages) = case.description.max_memory_pages {
+            config.limits.memory_pages = pages;
+        }
+        let outcome = run(case, style, config, copy.path())?;
+        let expected_path = case.folder.join("expected.txt");
+        if std::env::var_os("BLESS").is_some()
+            && case
+                .description
+                .styles
+                .first()
+                .is_some_and(|first| first == style)
+        {
+            std::fs::write(&expected_path, &outcome.output)?;
+        }
+        let expected = std::fs::read_to_string(&expected_path)?;
+        check(case, &expected, &outcome).map_err(|problem| {
+            format!(
+                "{} ({name}): {problem}\n--- about: {}",
+                case.name, case.description.about
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Compares how a run ended with what the case expects.
+fn check(case: &Case, expected: &str, outcome: &Outcome) -> Result<(), String> {
+    let mut problems = Vec::new();
+    if outcome.output != expected {
+        problems.push(format!(
+            "--- expected output\n{expected}--- output\n{}",
+            outcome.output
+        ));
+    }
+    match &outcome.end {
+        Ok(_) if !case.description.error.is_empty() => {
+            problems.push("it ended without an error".to_string())
+        }
+        Ok(status) if *status != case.description.status => {
+            problems.push(format!(
+                "exit status {status}, expected {}",
+                case.description.status
+            ));
+        }
+        Ok(_) => {}
+        Err(error) if case.description.error.is_empty() => {
+            problems.push(format!("it ended with: {error}"))
+        }
+        Err(error) => {
+            for part in case
+                .description
+                .error
+                .iter()
+                .filter(|part| !error.contains(part.as_str()))
+            {
+                problems.push(format!("the error has no `{part}`: {error}"));
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems.join("\n"))
+    }
+}
+
+/// A copy of the case's folder, with libraries written as text turned into modules.
+fn copy_of(case: &Case) -> Result<tempfile::TempDir, Failed> {
+    let copy = tempfile::tempdir()?;
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        std::fs::create_dir_all(copy.path().join(&folder))?;
+        for entry in std::fs::read_dir(case.folder.join(&folder))? {
+            let entry = entry?;
+            let relative = folder.join(entry.file_name());
+            let target = copy.path().join(&relative);
+            if entry.file_type()?.is_dir() {
+                folders.push(relative);
+            } else if relative
+                .extension()
+                .is_some_and(|extension| extension == "wat")
+            {
+                std::fs::write(target.with_extension("so"), wat::parse_file(entry.path())?)?;
+            } else {
+                std::fs::copy(entry.path(), target)?;
+            }
+        }
+    }
+    Ok(copy)
+}
+
+/// Runs the case's main program of this style; guests see the copy of its folder as `/`.
+fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome, Failed> {
+    let description = &case.description;
+    let metered = (config.fuel, config.interruption);
+    let engine = Engine::new(config);
+    let file = format!("main-{style}.wasm");
+    let module = Module::new(&engine, &std::fs::read(root.join(&file))?)?;
+
+    let output = Pipe::capture();
+    let mut kernel = KernelBuilder::new()
+        .arg(file.clone())
+        .stdout(&output)
+        .mount("/", Mount::host(root)?.read_only())
+        .working_directory("/");
+    for (name, value) in &description.env {
+        kernel = kernel.env(name, value);
+    }
+    let mut store = Store::new(&engine, kernel.build()?);
+    if metered.0 {
+        store.set_fuel(u64::MAX / 2)?;
+    }
+    if metered.1 {
+        store.set_deadline(Some(DEADLINE))?;
+    }
+
+    let bind_now = !description.lazy || description.env.contains_key("LD_BIND_NOW");
+    let mut profile = Profile {
+        bind_now,
+        ..Profile::wasi()
+    };
+    if description.constructor_trap.as_deref() == Some("fails") {
+        profile.constructor_trap = ConstructorTrap::FailsTheLoad;
+    }
+    let mut builder = Process::builder()
+        .profile(profile)
+        .files(KernelFiles)
+        .host(WasiSymbols);
+    if let Some(list) = description.env.get("LD_LIBRARY_PATH") {
+        builder = builder.ld_library_path(list);
+    } else if description.search != Some(false) {
+        builder = builder.library_path(".");
+    }
+    if module.dylink().is_none() {
+        for library in &description.libraries {
+            builder = builder.preload(library);
+        }
+    }
+    let process: Process<Kernel> = builder.build();
+
+    let path = format!("/{file}");
+    let end = process
+        .start(&mut store, &module, &path)
+        .and_then(|_| process.entry(&mut store, None))
+        .and_then(|entry| entry.call(&mut store, &[], &mut []));
+    let end = match end {
+        Ok(()) => Ok(0),
+        Err(error) => match error.exit_status() {
+            Some(status) => Ok(status),
+            None => Err(error.to_string()),
+        },
+    };
+    Ok(Outcome {
+        output: output.take_text(),
+        end,
+    })
+}
