@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Most symbolic links of one walk (`MAXSYMLINKS` of Linux).
 const LINK_LIMIT: u32 = 40;
@@ -39,6 +39,9 @@ pub(crate) struct Namespace {
 struct Node {
     children: BTreeMap<String, usize>,
     mount: Option<usize>,
+    /// The directory on which the way to the mount points leads, once it was found. Like the system's, it is held as long as
+    /// they are mounted, so the way is not looked up again and again.
+    held: OnceLock<Arc<dyn Directory>>,
 }
 
 struct MountPoint {
@@ -156,7 +159,10 @@ impl Namespace {
     fn note_mounts_inside(&mut self, node: usize, outer: Option<usize>) {
         let mut open = vec![(node, outer)];
         while let Some((node, outer)) = open.pop() {
-            let Some(Node { children, mount }) = self.nodes.get(node) else {
+            let Some(Node {
+                children, mount, ..
+            }) = self.nodes.get(node)
+            else {
                 continue;
             };
             if let (Some(_), Some(outer)) = (mount, outer)
@@ -222,23 +228,30 @@ impl Namespace {
 
     /// The place of a node: its mount, else the directory that its parent has under that name, else one made up.
     fn node_place(&self, node: usize, parent: Option<(&Place, &str)>) -> Option<Place> {
-        if let Some(number) = self.nodes.get(node)?.mount {
+        let Node { mount, held, .. } = self.nodes.get(node)?;
+        if let Some(number) = mount {
             return Some(Place {
-                directory: self.mounts.get(number)?.root.clone(),
-                mount: Some(number),
+                directory: self.mounts.get(*number)?.root.clone(),
+                mount: Some(*number),
                 node: Some(node),
             });
         }
-        if let Some((parent, name)) = parent
+        let Some((parent, name)) = parent else {
+            return Some(Place::synthetic(node));
+        };
+        if held.get().is_none()
             && let Ok(Lookup::Directory(directory)) = parent.directory.lookup(name)
         {
-            return Some(Place {
-                directory,
+            let _ = held.set(directory);
+        }
+        Some(match held.get() {
+            Some(directory) => Place {
+                directory: directory.clone(),
                 mount: parent.mount,
                 node: Some(node),
-            });
-        }
-        Some(Place::synthetic(node))
+            },
+            None => Place::synthetic(node),
+        })
     }
 
     fn may_hand_over(&self, place: &Place) -> bool {

@@ -20,7 +20,7 @@ pub(super) fn fd_advise(
 ) -> Result<()> {
     const LAST_ADVICE: u32 = 5;
     match kernel.descriptors.get(fd)?.object {
-        Object::Directory { .. } => return Err(Errno::Badf),
+        Object::Directory(_) => return Err(Errno::Badf),
         Object::Stream(_) => return Err(Errno::Spipe),
         Object::File(_) => {}
     }
