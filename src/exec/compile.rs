@@ -72,8 +72,11 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
     }
 }
 
+/// Finished words, and the places in the module that they came from.
+type Finished = (Box<[u64]>, Box<[(u32, u32)]>);
+
 /// Replaces operator numbers by handlers and writes the entries of jump tables.
-fn finish(translation: Translation, words: &[u64]) -> (Box<[u64]>, Box<[(u32, u32)]>) {
+fn finish(translation: Translation, words: &[u64]) -> Finished {
     let Translation {
         code,
         starts,

@@ -122,8 +122,9 @@ unsafe fn entry(core: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) 
 unsafe fn translate_all(core: *mut StoreCore, instance: *mut InstanceRec) -> Result<()> {
     // SAFETY: the hook's contract.
     unsafe {
-        let imported = (&(*instance).module).0.imported_funcs;
-        let count = (&(*instance).funcs).len();
+        let module = (*instance).module.clone();
+        let imported = module.0.imported_funcs;
+        let count = module.0.funcs.len();
         for index in imported..count {
             let func = (&(*instance).funcs)[index];
             if (*func).code == (*func).stub.as_ptr().cast() {
@@ -143,7 +144,7 @@ unsafe fn global_changed(core: *mut StoreCore, global: *mut GlobalRec) {
     // relocations along, and each is an aligned immediate that only its instruction reads.
     unsafe {
         let (value, key) = ((*global).value as u32, ((*global).group, (*global).place));
-        for relocation in (&(*core).code).relocations(key) {
+        for relocation in (*core).code.relocations(key) {
             *(relocation.at as *mut u32) = relocation.field(value);
         }
     }
@@ -173,8 +174,9 @@ unsafe fn call(
                     .with_detail("too many nested calls between host and guest"),
             ));
         }
-        let stack = (*core).stack.as_mut_ptr().cast::<u8>();
-        let size = (&(*core).stack).len() * 8;
+        let words = &mut (*core).stack;
+        let size = words.len() * 8;
+        let stack = words.as_mut_ptr().cast::<u8>();
         let sp = stack.add((*core).stack_top);
         let counted = usize::from((*func).params.max((*func).results)) * 8;
         (*ctx).limit = stack.add(size);

@@ -1,10 +1,10 @@
 //! The disassembly of translated code, for engine developers: one line an instruction, with the
-//! operator's name and its operand words. It reads code that still carries operator numbers.
+//! operator's name, its operand words and the family's formula. It reads code that still carries operator numbers.
 
 #![forbid(unsafe_code)]
 
-use super::ops::Op;
-use std::fmt::{self, Write};
+use super::ops::{FAMILIES, Op};
+use std::fmt;
 
 /// Code with operator numbers, and where its instructions start.
 pub(crate) struct Listing<'a> {
@@ -29,7 +29,10 @@ impl fmt::Display for Listing<'_> {
             let name = u16::try_from(*op).ok().and_then(|op| Op(op).name());
             write!(f, "{start:>6}  {:<24}", name.as_deref().unwrap_or("?"))?;
             fields(f, operands)?;
-            f.write_char('\n')?;
+            let family = u16::try_from(*op)
+                .ok()
+                .and_then(|op| FAMILIES.get(Op(op).family()));
+            writeln!(f, "  ; {}", family.map_or("", |family| family.formula))?;
         }
         Ok(())
     }
@@ -63,6 +66,6 @@ mod tests {
         }
         .to_string();
         assert!(text.contains("I32Add.ss_s"), "{text}");
-        assert!(text.ends_with(" 8 16 24 0\n"), "{text}");
+        assert!(text.ends_with(" 8 16 24 0  ; a + b\n"), "{text}");
     }
 }

@@ -76,9 +76,11 @@ impl Bodies<'_> {
                 .collect();
             self.take_part(&work);
             // All helpers are joined, also behind one that panicked.
-            helpers
-                .into_iter()
-                .fold(true, |whole, helper| helper.join().is_ok() && whole)
+            let mut whole = true;
+            for helper in helpers {
+                whole &= helper.join().is_ok();
+            }
+            whole
         });
         let invalid = work
             .invalid
