@@ -26,18 +26,11 @@ use crate::module::{ExternKind, GlobalType, MemoryType, RefType, TableType, ValT
 use crate::runtime::{
     AsContextMut, Extern, Func, Global, Instance, Mark, Memory, Ref, StoreContextMut, Table, Val,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Passes over cells that are filled from other cells; each pass resolves one more link of such a chain.
 const MAX_ALIAS_PASSES: usize = 8;
-
-/// Slots of the main module's element segments that hold a library's function.
-struct WaitingSlots {
-    deferred: Func,
-    slots: Vec<u32>,
-    definition: Definition,
-}
 
 /// A load that is being carried out.
 pub(super) struct Load<'p, T: 'static> {
@@ -744,72 +737,6 @@ impl<T: 'static> Load<'_, T> {
                 })
             },
         )
-    }
-
-    /// Table slots that the main module's element segments filled with functions of libraries, which have no instance
-    /// yet: the slots of each deferred function.
-    fn waiting_slots(
-        &self,
-        store: &mut StoreContextMut<'_, T>,
-        main: Option<usize>,
-    ) -> HashMap<ObjectId, Vec<WaitingSlots>> {
-        let mut waiting: HashMap<ObjectId, Vec<WaitingSlots>> = HashMap::new();
-        let pending: Vec<(Func, Definition)> = {
-            let state = self.process.state();
-            main.and_then(|place| state.object(self.new.get(place)?.id))
-                .map_or_else(Vec::new, |object| object.pending.clone())
-        };
-        let Some(table) = self.process.table().filter(|_| !pending.is_empty()) else {
-            return waiting;
-        };
-        let mut slots: HashMap<Func, Vec<u32>> = HashMap::new();
-        for slot in (1..table.size(&*store)).map_while(|slot| u32::try_from(slot).ok()) {
-            if let Some(Ref::Func(Some(func))) = table.get(&mut *store, slot.into()) {
-                slots.entry(func).or_default().push(slot);
-            }
-        }
-        for (deferred, definition) in pending {
-            if let Some(slots) = slots.remove(&deferred) {
-                waiting
-                    .entry(definition.object)
-                    .or_default()
-                    .push(WaitingSlots {
-                        deferred,
-                        slots,
-                        definition,
-                    });
-            }
-        }
-        waiting
-    }
-
-    /// The slots of the main module's segments are the addresses of the functions of this object, which is an instance
-    /// now; cells of the objects after it ask for them (rule G2).
-    fn settle_segments(
-        &self,
-        store: &mut StoreContextMut<'_, T>,
-        waiting: &mut HashMap<ObjectId, Vec<WaitingSlots>>,
-        id: ObjectId,
-    ) -> Result<()> {
-        let (Some(table), Some(waiting)) = (self.process.table(), waiting.remove(&id)) else {
-            return Ok(());
-        };
-        for WaitingSlots {
-            deferred,
-            slots,
-            definition,
-        } in waiting
-        {
-            if let Some(func) = self.process.definition_func(store, definition)? {
-                // One of another type stays deferred, and is reported with all other problems.
-                let fits = func.ty(&*store) == deferred.ty(&*store);
-                for slot in slots.into_iter().filter(|_| fits) {
-                    table.set(&mut *store, slot.into(), Ref::Func(Some(func)))?;
-                    self.process.state().indices.seed(func, slot);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Learns the table indices of the functions that the new objects put into the table.

@@ -27,6 +27,7 @@
 //! | `plan.rs`, `bind.rs` | the plan of a load |
 //! | `load.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
+//! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs` | `dlopen` and its family, for embedders and guests |
@@ -87,6 +88,7 @@ mod state;
 mod symbols;
 mod trace;
 mod undo;
+mod waiting_slots;
 
 #[cfg(test)]
 mod tests;
