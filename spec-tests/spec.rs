@@ -8,6 +8,7 @@
 //! `cargo test --release --test spec [-- FILTER]`; a trial is named `configuration::suite/file.wast`.
 
 mod forms;
+mod linked;
 mod runner;
 mod suites;
 
@@ -31,36 +32,66 @@ const TORTURE_ROUNDS: u32 = 20_000;
 /// Native stack of the torture test.
 const TORTURE_STACK: usize = 256 * 1024;
 
+/// Which groups of forms a configuration runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Forms {
+    None,
+    Random,
+    All,
+}
+
 /// A way to run the engine.
 #[derive(Clone)]
 struct Configuration {
     name: &'static str,
     config: Config,
-    /// Whether the forms are run as well.
-    forms: bool,
+    /// Whether the scripts are run.
+    scripts: bool,
+    forms: Forms,
 }
 
-/// The four configurations of the specification tests and the metered variants of the translation.
+/// The four configurations of the specification tests, and the metered variants of the translation.
 fn configurations() -> Vec<Configuration> {
-    let make = |name, dispatch, eager_translation, metered, forms| Configuration {
-        name,
-        config: Config {
-            dispatch,
-            eager_translation,
-            fuel: metered,
-            interruption: metered,
-            op_coverage: dispatch == Dispatch::Loop,
-            ..Config::default()
-        },
-        forms,
-    };
+    let make =
+        |name, dispatch, eager_translation, (fuel, interruption), scripts, forms| Configuration {
+            name,
+            config: Config {
+                dispatch,
+                eager_translation,
+                fuel,
+                interruption,
+                op_coverage: dispatch == Dispatch::Loop,
+                ..Config::default()
+            },
+            scripts,
+            forms,
+        };
+    use Dispatch::{Loop, TailCall};
+    let (off, both) = ((false, false), (true, true));
     vec![
-        make("tail-eager", Dispatch::TailCall, true, false, false),
-        make("tail-lazy", Dispatch::TailCall, false, false, true),
-        make("loop-eager", Dispatch::Loop, true, false, true),
-        make("loop-lazy", Dispatch::Loop, false, false, false),
-        make("tail-metered", Dispatch::TailCall, false, true, false),
-        make("loop-metered", Dispatch::Loop, true, true, true),
+        make("tail-eager", TailCall, true, off, true, Forms::None),
+        make("tail-lazy", TailCall, false, off, true, Forms::All),
+        make("loop-eager", Loop, true, off, true, Forms::All),
+        make("loop-lazy", Loop, false, off, true, Forms::None),
+        make("tail-metered", TailCall, false, both, true, Forms::None),
+        make("loop-metered", Loop, true, both, true, Forms::All),
+        make("loop-fuel", Loop, true, (true, false), false, Forms::Random),
+        make(
+            "loop-deadline",
+            Loop,
+            true,
+            (false, true),
+            false,
+            Forms::Random,
+        ),
+        make(
+            "tail-fuel",
+            TailCall,
+            false,
+            (true, false),
+            false,
+            Forms::All,
+        ),
     ]
 }
 
@@ -101,7 +132,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for configuration in configurations() {
         let engine = Engine::new(configuration.config.clone());
-        for script in &scripts {
+        for script in scripts.iter().filter(|_| configuration.scripts) {
             trials.push(script_trial(
                 &configuration,
                 &engine,
@@ -110,8 +141,13 @@ fn main() -> ExitCode {
                 &summary,
             ));
         }
-        if configuration.forms {
-            for group in &groups {
+        for group in &groups {
+            let wanted = match configuration.forms {
+                Forms::None => false,
+                Forms::Random => group.name.starts_with("random"),
+                Forms::All => true,
+            };
+            if wanted {
                 trials.push(form_trial(&configuration, &engine, group, &summary));
             }
         }
@@ -119,6 +155,7 @@ fn main() -> ExitCode {
     for group in &groups {
         trials.push(torture_trial(group));
     }
+    trials.extend(linked::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut failed = conclusion.has_failed();
     if whole {
@@ -305,6 +342,9 @@ fn check_summary(summary: &Summary, scripts: usize) -> bool {
             totals.skipped,
             totals.comparisons
         );
+        if !configuration.scripts {
+            continue;
+        }
         if totals.assertions < ENGINE_ASSERTIONS || totals.scripts != scripts {
             println!(
                 "  FAILED: {} assertions in {} scripts, expected {ENGINE_ASSERTIONS} in {scripts}",

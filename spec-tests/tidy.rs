@@ -97,6 +97,36 @@ fn files(folder: &str, extension: &str) -> Vec<String> {
     names
 }
 
+/// Files below `src` that are part of the product, not only of its unit tests.
+fn product_files() -> Vec<String> {
+    let all = files("src", "rs");
+    all.iter()
+        .filter(|name| !is_test_file(name))
+        .cloned()
+        .collect()
+}
+
+/// Whether a file lies in a folder `tests`, or its parent says `#[cfg(test)] mod …;`.
+fn is_test_file(name: &str) -> bool {
+    if name.contains("/tests/") || name.ends_with("/tests.rs") {
+        return true;
+    }
+    let Some((folder, file)) = name.rsplit_once('/') else {
+        return false;
+    };
+    let module = file.trim_end_matches(".rs");
+    let parents = [format!("{folder}/mod.rs"), format!("{folder}.rs")];
+    parents.iter().any(|parent| {
+        let text = fs::read_to_string(root().join(parent)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        lines.windows(2).any(|pair| {
+            pair[0] == "#[cfg(test)]"
+                && (pair[1] == format!("mod {module};")
+                    || pair[1] == format!("pub(crate) mod {module};"))
+        })
+    })
+}
+
 fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
@@ -145,7 +175,7 @@ fn lines_before_tests(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn a_layer_uses_only_those_before_it() {
     let position = |layer: &str| LAYERS.iter().position(|known| *known == layer);
     let mut problems = Vec::new();
-    for name in files("src", "rs") {
+    for name in product_files() {
         let inside = name.trim_start_matches("src/");
         let layer = inside
             .split('/')
@@ -243,7 +273,7 @@ fn files_are_short() {
 #[test]
 fn guest_controlled_layers_do_not_unwrap() {
     let mut problems = Vec::new();
-    for name in files("src", "rs") {
+    for name in product_files() {
         if !NO_UNWRAP.iter().any(|folder| name.starts_with(folder)) {
             continue;
         }
@@ -271,7 +301,7 @@ fn guest_controlled_layers_do_not_unwrap() {
 #[test]
 fn nothing_is_left_to_do() {
     let mut problems = Vec::new();
-    for name in files("src", "rs") {
+    for name in product_files() {
         let text = read(&name);
         for (number, line) in lines_before_tests(&text) {
             let code = code_of(line);
@@ -328,7 +358,7 @@ fn has_safety_comment(lines: &[&str], index: usize) -> bool {
 #[test]
 fn files_outside_the_unsafe_folders_forbid_it() {
     let mut problems = Vec::new();
-    for name in files("src", "rs") {
+    for name in product_files() {
         let checked = NO_UNWRAP.iter().any(|folder| name.starts_with(folder));
         if checked && !read(&name).contains("#![forbid(unsafe_code)]") {
             problems.push(format!("{name} does not say `#![forbid(unsafe_code)]`"));

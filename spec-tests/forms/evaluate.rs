@@ -2,6 +2,7 @@
 //! engine's is compared with.
 
 use super::language::{Expr, Function, Stmt};
+use super::operators::{Load, Store};
 use dynlink::TrapCode;
 
 /// Why evaluation left the straight path.
@@ -20,6 +21,8 @@ pub struct World<'a> {
     pub functions: &'a [Function],
     pub globals: Vec<u64>,
     pub memory: Vec<u8>,
+    /// The second memory, which does not grow.
+    pub other: Vec<u8>,
     /// Most pages of the memory.
     pub memory_maximum: usize,
     /// Table: function index per element; beyond it, elements are out of bounds.
@@ -84,10 +87,11 @@ impl World<'_> {
             }
             Expr::Load(op, offset, address) => {
                 let address = self.expr(address, locals)?;
-                let start = self.address(address, *offset, op.bytes)?;
-                let mut bytes = [0; 8];
-                bytes[..op.bytes].copy_from_slice(&self.memory[start..start + op.bytes]);
-                (op.widen)(u64::from_le_bytes(bytes))
+                load(&self.memory, op, address, *offset)?
+            }
+            Expr::LoadOther(op, offset, address) => {
+                let address = self.expr(address, locals)?;
+                load(&self.other, op, address, *offset)?
             }
             Expr::Select(a, b, condition) => {
                 let a = self.expr(a, locals)?;
@@ -164,15 +168,6 @@ impl World<'_> {
             .collect()
     }
 
-    /// The start of an access of `bytes` bytes, if it is in bounds.
-    fn address(&self, address: u64, offset: u32, bytes: usize) -> Eval<usize> {
-        let start = address + u64::from(offset);
-        if start + bytes as u64 > self.memory.len() as u64 {
-            return Err(Stop::Trap(TrapCode::MemoryOutOfBounds));
-        }
-        Ok(start as usize)
-    }
-
     fn stmt(&mut self, stmt: &Stmt, locals: &mut [u64]) -> Eval<()> {
         self.step()?;
         match stmt {
@@ -183,9 +178,12 @@ impl World<'_> {
             Stmt::Store(op, offset, address, value) => {
                 let address = self.expr(address, locals)?;
                 let value = self.expr(value, locals)?;
-                let start = self.address(address, *offset, op.bytes)?;
-                self.memory[start..start + op.bytes]
-                    .copy_from_slice(&value.to_le_bytes()[..op.bytes]);
+                store(&mut self.memory, op, address, *offset, value)?;
+            }
+            Stmt::StoreOther(op, offset, address, value) => {
+                let address = self.expr(address, locals)?;
+                let value = self.expr(value, locals)?;
+                store(&mut self.other, op, address, *offset, value)?;
             }
             Stmt::Drop(value) => drop(self.expr(value, locals)?),
             Stmt::If(condition, then, otherwise) => {
@@ -254,6 +252,28 @@ impl World<'_> {
         }
         Ok(start as usize..(start + count) as usize)
     }
+}
+
+/// The start of an access of `bytes` bytes, if it is in bounds.
+fn place(memory: &[u8], address: u64, offset: u32, bytes: usize) -> Eval<usize> {
+    let start = address + u64::from(offset);
+    if start + bytes as u64 > memory.len() as u64 {
+        return Err(Stop::Trap(TrapCode::MemoryOutOfBounds));
+    }
+    Ok(start as usize)
+}
+
+fn load(memory: &[u8], op: &Load, address: u64, offset: u32) -> Eval<u64> {
+    let start = place(memory, address, offset, op.bytes)?;
+    let mut bytes = [0; 8];
+    bytes[..op.bytes].copy_from_slice(&memory[start..start + op.bytes]);
+    Ok((op.widen)(u64::from_le_bytes(bytes)))
+}
+
+fn store(memory: &mut [u8], op: &Store, address: u64, offset: u32, value: u64) -> Eval<()> {
+    let start = place(memory, address, offset, op.bytes)?;
+    memory[start..start + op.bytes].copy_from_slice(&value.to_le_bytes()[..op.bytes]);
+    Ok(())
 }
 
 /// Ends a branch to the label that was just left; others go on outwards.

@@ -20,6 +20,8 @@ pub struct Group {
     pub functions: Vec<Function>,
     /// Function, what it tests, arguments of each call.
     pub calls: Vec<Call>,
+    /// How many of the functions the torture test repeats.
+    pub most_repeated: usize,
 }
 
 /// Calls of one function.
@@ -46,6 +48,7 @@ impl Group {
     pub fn new(name: impl Into<String>) -> Group {
         Group {
             name: name.into(),
+            most_repeated: usize::MAX,
             ..Group::default()
         }
     }
@@ -66,7 +69,9 @@ impl Group {
 
     /// The module in the text format.
     pub fn print(&self) -> String {
-        let mut text = format!("(module\n(memory (export \"memory\") 1 {MEMORY_MAXIMUM})\n");
+        let mut text = format!(
+            "(module\n(memory (export \"memory\") 1 {MEMORY_MAXIMUM})\n(memory (export \"other\") 1 1)\n"
+        );
         for (index, (ty, bits)) in GLOBALS.iter().enumerate() {
             let name = ty.name();
             let constant = match ty {
@@ -145,6 +150,7 @@ impl Group {
             functions: &self.functions,
             globals: GLOBALS.iter().map(|(_, bits)| *bits).collect(),
             memory: memory_pattern(),
+            other: memory_pattern(),
             memory_maximum: MEMORY_MAXIMUM,
             table: (0..self.functions.len() as u32).collect(),
             steps_left: 0,
@@ -184,6 +190,7 @@ pub struct Running {
     pub store: Store<()>,
     pub instance: Instance,
     pub memory: dynlink::Memory,
+    pub other: dynlink::Memory,
 }
 
 impl Running {
@@ -194,14 +201,18 @@ impl Running {
             store.set_fuel(u64::MAX / 2)?;
         }
         let instance = Instance::new(&mut store, &module, &[])?;
-        let memory = instance
-            .get_memory(&mut store, "memory")
-            .ok_or_else(|| Error::msg("no memory"))?;
-        memory.write(&mut store, 0, &memory_pattern())?;
+        let mut memory = |name: &str| -> Result<dynlink::Memory, Error> {
+            let memory = instance.get_memory(&mut store, name);
+            let memory = memory.ok_or_else(|| Error::msg("no memory"))?;
+            memory.write(&mut store, 0, &memory_pattern())?;
+            Ok(memory)
+        };
+        let (memory, other) = (memory("memory")?, memory("other")?);
         Ok(Running {
             store,
             instance,
             memory,
+            other,
         })
     }
 
@@ -258,13 +269,17 @@ pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
         for arguments in &call.arguments {
             world.steps_left = 200_000;
             world.depth = DEPTH;
-            let before = (world.memory.clone(), world.globals.clone());
+            let before = (
+                world.memory.clone(),
+                world.other.clone(),
+                world.globals.clone(),
+            );
             let expected = match world.call(call.function, arguments) {
                 Ok(value) => Ok(value),
                 Err(Stop::Trap(code)) => Err(code),
                 Err(_) => {
                     // Too long to evaluate: as if it had never been called.
-                    (world.memory, world.globals) = before;
+                    (world.memory, world.other, world.globals) = before;
                     continue;
                 }
             };
@@ -327,20 +342,27 @@ fn difference(
 
 fn state_difference(running: &mut Running, world: &World<'_>) -> Option<String> {
     let globals = running.globals();
-    let memory = running.memory.data(&running.store);
-    if memory.len() != world.memory.len() {
-        let (expected, found) = (world.memory.len(), memory.len());
-        return Some(format!(
-            "expected {expected} bytes of memory, found {found}"
-        ));
-    }
-    if memory != world.memory.as_slice() {
-        let position = memory.iter().zip(&world.memory).position(|(a, b)| a != b)?;
-        return Some(format!(
-            "memory differs at {position:#x}: expected {:02x?}, found {:02x?}",
-            &world.memory[position..(position + 8).min(world.memory.len())],
-            &memory[position..(position + 8).min(memory.len())]
-        ));
+    let both = [
+        (running.memory, &world.memory),
+        (running.other, &world.other),
+    ];
+    for (number, (memory, expected)) in both.into_iter().enumerate() {
+        let found = memory.data(&running.store);
+        if found.len() != expected.len() {
+            let (expected, found) = (expected.len(), found.len());
+            return Some(format!(
+                "expected {expected} bytes of memory {number}, found {found}"
+            ));
+        }
+        if found != expected.as_slice() {
+            let position = found.iter().zip(expected).position(|(a, b)| a != b)?;
+            let end = (position + 8).min(found.len());
+            return Some(format!(
+                "memory {number} differs at {position:#x}: expected {:02x?}, found {:02x?}",
+                &expected[position..end],
+                &found[position..end]
+            ));
+        }
     }
     let differs = (0..GLOBALS.len()).find(|index| {
         !GLOBALS[*index]
@@ -360,7 +382,7 @@ fn resynchronise(running: &mut Running, world: &World<'_>) -> bool {
             .instance
             .get_global(&mut running.store, &format!("g{index}"));
         let value = to_val(*ty, world.globals[index]);
-        if !global.is_some_and(|global| global.set(&mut running.store, value).is_ok()) {
+        if global.is_none_or(|global| global.set(&mut running.store, value).is_err()) {
             return false;
         }
     }
@@ -368,6 +390,10 @@ fn resynchronise(running: &mut Running, world: &World<'_>) -> bool {
         && running
             .memory
             .write(&mut running.store, 0, &world.memory)
+            .is_ok()
+        && running
+            .other
+            .write(&mut running.store, 0, &world.other)
             .is_ok()
 }
 
@@ -377,7 +403,7 @@ pub fn torture(engine: &Engine, group: &Group, bytes: &[u8], count: u32) -> Resu
     let mut running = Running::new(engine, bytes).map_err(|error| error.to_string())?;
     let signatures = group.signatures();
     let (mut completed, mut started) = (0, 0);
-    for call in &group.calls {
+    for call in group.calls.iter().take(group.most_repeated) {
         let function = &group.functions[call.function as usize];
         let like = signatures
             .iter()

@@ -15,6 +15,8 @@ pub enum Expr {
     Binary(&'static Binary, Box<Expr>, Box<Expr>),
     /// A load with its constant offset.
     Load(&'static Load, u32, Box<Expr>),
+    /// A load from the second memory.
+    LoadOther(&'static Load, u32, Box<Expr>),
     /// `select`: the first if the third is not zero.
     Select(Box<Expr>, Box<Expr>, Box<Expr>),
     If(Ty, Box<Expr>, Box<Expr>, Box<Expr>),
@@ -42,6 +44,8 @@ pub enum Stmt {
     SetGlobal(u32, Expr),
     /// A store: offset, address, value.
     Store(&'static Store, u32, Expr, Expr),
+    /// A store to the second memory.
+    StoreOther(&'static Store, u32, Expr, Expr),
     Drop(Expr),
     If(Expr, Vec<Stmt>, Vec<Stmt>),
     Block(Vec<Stmt>),
@@ -107,10 +111,101 @@ impl Expr {
     }
 }
 
+impl Expr {
+    /// The same expression with other locals.
+    fn with_locals(&self, new: &dyn Fn(u32) -> u32) -> Expr {
+        let one = |expr: &Expr| Box::new(expr.with_locals(new));
+        let all = |list: &[Expr]| list.iter().map(|expr| expr.with_locals(new)).collect();
+        match self {
+            Expr::Const(..) | Expr::Global(_) | Expr::MemorySize => self.clone(),
+            Expr::Local(local) => Expr::Local(new(*local)),
+            Expr::Tee(local, value) => Expr::Tee(new(*local), one(value)),
+            Expr::Unary(op, a) => Expr::Unary(op, one(a)),
+            Expr::Binary(op, a, b) => Expr::Binary(op, one(a), one(b)),
+            Expr::Load(op, offset, address) => Expr::Load(op, *offset, one(address)),
+            Expr::LoadOther(op, offset, address) => Expr::LoadOther(op, *offset, one(address)),
+            Expr::Select(a, b, c) => Expr::Select(one(a), one(b), one(c)),
+            Expr::If(ty, a, b, c) => Expr::If(*ty, one(a), one(b), one(c)),
+            Expr::Block(ty, stmts, value) => Expr::Block(*ty, with_locals(stmts, new), one(value)),
+            Expr::LoopValue(ty, stmts, value) => {
+                Expr::LoopValue(*ty, with_locals(stmts, new), one(value))
+            }
+            Expr::Call(function, list) => Expr::Call(*function, all(list)),
+            Expr::CallIndirect {
+                like,
+                arguments,
+                index,
+            } => Expr::CallIndirect {
+                like: *like,
+                arguments: all(arguments),
+                index: one(index),
+            },
+            Expr::MemoryGrow(delta) => Expr::MemoryGrow(one(delta)),
+        }
+    }
+}
+
+fn with_locals(stmts: &[Stmt], new: &dyn Fn(u32) -> u32) -> Vec<Stmt> {
+    stmts.iter().map(|stmt| stmt.with_locals(new)).collect()
+}
+
+impl Stmt {
+    fn with_locals(&self, new: &dyn Fn(u32) -> u32) -> Stmt {
+        let one = |expr: &Expr| expr.with_locals(new);
+        match self {
+            Stmt::Set(local, value) => Stmt::Set(new(*local), one(value)),
+            Stmt::SetGlobal(global, value) => Stmt::SetGlobal(*global, one(value)),
+            Stmt::Store(op, offset, a, b) => Stmt::Store(op, *offset, one(a), one(b)),
+            Stmt::StoreOther(op, offset, a, b) => Stmt::StoreOther(op, *offset, one(a), one(b)),
+            Stmt::Drop(value) => Stmt::Drop(one(value)),
+            Stmt::If(condition, then, otherwise) => Stmt::If(
+                one(condition),
+                with_locals(then, new),
+                with_locals(otherwise, new),
+            ),
+            Stmt::Block(stmts) => Stmt::Block(with_locals(stmts, new)),
+            Stmt::Loop(stmts) => Stmt::Loop(with_locals(stmts, new)),
+            Stmt::Br(label) => Stmt::Br(*label),
+            Stmt::BrIf(label, condition) => Stmt::BrIf(*label, one(condition)),
+            Stmt::BrValue(label, value) => Stmt::BrValue(*label, one(value)),
+            Stmt::BrIfValue(label, value, condition) => {
+                Stmt::BrIfValue(*label, one(value), one(condition))
+            }
+            Stmt::BrTable(labels, default, index) => {
+                Stmt::BrTable(labels.clone(), *default, one(index))
+            }
+            Stmt::Return(value) => Stmt::Return(one(value)),
+            Stmt::MemoryFill(a, b, c) => Stmt::MemoryFill(one(a), one(b), one(c)),
+            Stmt::MemoryCopy(a, b, c) => Stmt::MemoryCopy(one(a), one(b), one(c)),
+            Stmt::Nop => Stmt::Nop,
+        }
+    }
+}
+
 impl Function {
     /// Whether two functions have one type.
     pub fn same_type(&self, other: &Function) -> bool {
         self.params == other.params && self.result == other.result
+    }
+
+    /// The same function with its locals moved far away: `distance` unused ones come first, parameters are
+    /// copied at the beginning.
+    pub fn with_far_locals(&self, distance: u32) -> Function {
+        let first = self.params.len() as u32 + distance;
+        let moved = |local: u32| first + local;
+        let mut locals = vec![Ty::I64; distance as usize];
+        locals.extend(self.params.iter().chain(&self.locals));
+        let copies = (0..self.params.len() as u32).map(|k| Stmt::Set(moved(k), Expr::Local(k)));
+        let mut body: Vec<Stmt> = copies.collect();
+        body.extend(self.body.iter().map(|stmt| stmt.with_locals(&moved)));
+        Function {
+            params: self.params.clone(),
+            locals,
+            result: self.result,
+            body,
+            value: self.value.with_locals(&moved),
+            tail: self.tail,
+        }
     }
 
     /// The function in the text format.
@@ -226,6 +321,9 @@ impl Printer<'_> {
             Expr::Load(op, offset, address) => {
                 self.node(format_args!("{} offset={offset}", op.name), &[address]);
             }
+            Expr::LoadOther(op, offset, address) => {
+                self.node(format_args!("{} 1 offset={offset}", op.name), &[address]);
+            }
             Expr::Select(a, b, condition) => self.node(format_args!("select"), &[a, b, condition]),
             Expr::If(ty, condition, then, otherwise) => {
                 self.text(format_args!(" (if (result {})", ty.name()));
@@ -304,6 +402,10 @@ impl Printer<'_> {
                     format_args!("{} offset={offset}", op.name),
                     &[address, value],
                 );
+            }
+            Stmt::StoreOther(op, offset, address, value) => {
+                let head = format_args!("{} 1 offset={offset}", op.name);
+                self.node(head, &[address, value]);
             }
             Stmt::Drop(value) => self.node(format_args!("drop"), &[value]),
             Stmt::If(condition, then, otherwise) => {

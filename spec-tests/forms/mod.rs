@@ -13,9 +13,10 @@
 //! | `evaluate` | the independent evaluation |
 //! | `harness` | running a group of functions in the engine, comparing, repeating |
 //! | `shapes` | kinds of producers and consumers |
-//! | `families` | the systematic groups |
+//! | `families`, `control` | the systematic groups |
 //! | `random` | random programs |
 
+pub mod control;
 pub mod evaluate;
 pub mod families;
 pub mod harness;

@@ -7,6 +7,9 @@ use super::harness::Group;
 use super::language::{Expr, Function, Stmt};
 use super::operators::{Ty, binary, load_of, store_of, unary};
 
+/// Calls of each function.
+pub const CALLS: usize = 5;
+
 /// A small generator of pseudo-random numbers (SplitMix64): the same numbers in every run.
 pub struct Random(u64);
 
@@ -112,7 +115,7 @@ const F32_VALUES: &[f32] = &[
     1.5,
     2.5,
     -2.5,
-    3.141_592_7,
+    1.234_567_9,
     1e10,
     -1e10,
     1e-10,
@@ -144,7 +147,7 @@ const F64_VALUES: &[f64] = &[
     1.5,
     2.5,
     -2.5,
-    3.141_592_653_589_793,
+    1.234_567_890_123,
     1e10,
     -1e10,
     1e-10,
@@ -673,4 +676,31 @@ pub fn comparison(random: &mut Random, ty: Ty) -> &'static super::operators::Bin
         ]
     };
     binary(&format!("{}.{}", ty.name(), random.one_of(names)))
+}
+
+/// Arguments with which addresses are mostly in bounds: small i32 values, but for some.
+pub fn address_arguments(random: &mut Random, count: usize) -> Vec<Vec<u64>> {
+    let mut lists = arguments(random, count, true);
+    for (number, list) in lists.iter_mut().enumerate() {
+        for k in 0..3 {
+            let small = [0, 1, 2, 4, 8, 17, 100, 255, 1000, 4096];
+            let edge = [
+                65_527,
+                65_528,
+                65_532,
+                65_535,
+                65_536,
+                0x7fff_ffff,
+                0xffff_fff8,
+                0xffff_ffff,
+            ];
+            let value = if number + 1 == count {
+                random.one_of(&edge)
+            } else {
+                random.one_of(&small)
+            };
+            list[param(Ty::I32, k) as usize] = value;
+        }
+    }
+    lists
 }

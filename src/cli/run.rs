@@ -182,7 +182,10 @@ impl Program {
             builder = builder.mount(guest, mount.clone());
         }
         let root = description.mounts.contains_key("/");
-        match (description.abi, description.mounts.get(&description.working_directory)) {
+        match (
+            description.abi,
+            description.mounts.get(&description.working_directory),
+        ) {
             // cowasm's C library changes directories: all mounts are one tree below `/` for it.
             (Abi::Cowasm, _) => builder = builder.single_root(),
             // Others get a descriptor for each mount. They know no working directory; what they open by a

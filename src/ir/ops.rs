@@ -293,7 +293,7 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
              memory_copy cold::<D, MemoryCopy>, memory_init cold::<D, MemoryInit>, data_drop cold::<D, DataDrop>,
              table_get cold::<D, TableGet>, table_set cold::<D, TableSet>, table_size cold::<D, TableSize>,
              table_grow cold::<D, TableGrow>, table_fill cold::<D, TableFill>, table_copy cold::<D, TableCopy>,
-             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>];
+             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>, cell_set cold::<D, CellSet>];
     }
 } } }
 pub(crate) use for_each_op;
@@ -398,8 +398,21 @@ impl Op {
         self.family() == family as usize
     }
 
+    /// Whether the form completes its family's grid without a use: a constant subtrahend is added, and an
+    /// address and an integer value are never both in the one integer accumulator.
+    pub fn is_unused(self) -> bool {
+        let family = self.family();
+        let integer_store =
+            (Family::I32Store as usize..=Family::I64Store32 as usize).contains(&family);
+        (self.is(Family::I32Sub) && (6..10).contains(&self.form()))
+            || (integer_store && STORE_FORMS.get(usize::from(self.form())) == Some(&"aa"))
+    }
+
     /// Name as the disassembly and the coverage report print it, `None` if there is no such operator.
     pub fn name(self) -> Option<String> {
+        if self.is_unused() {
+            return None;
+        }
         let info = FAMILIES.get(self.family())?;
         let form = usize::from(self.form());
         let form = match info.forms.get(form) {
