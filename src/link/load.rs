@@ -10,7 +10,7 @@
 //! When a step fails, `undo.rs` takes everything back.
 #![forbid(unsafe_code)]
 
-use super::bind::signature_mismatch;
+use super::bind::{CELL_TYPE, signature_mismatch};
 use super::got::{Cell, CellTarget, LoaderValue, POISON};
 use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
 use super::main_module::{MainShape, Place};
