@@ -1,5 +1,7 @@
 //! cowasm's functions, called by a small main module that has what the kernel has: an allocator, `errno`, `getcwd`.
 
+#![forbid(unsafe_code)]
+
 use super::*;
 use crate::config::Engine;
 use crate::host::{Kernel, KernelBuilder, Mount};
