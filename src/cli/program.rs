@@ -449,13 +449,13 @@ mod tests {
     #[test]
     fn references_lead_into_packages_or_beside_the_manifest() {
         let folder = folder();
-        let main =
-            |reference: &str| match describe(folder.path(), &format!("main = \"{reference}\""))?
-                .main
-            {
+        let main = |reference: &str| -> Result<PathBuf> {
+            let text = format!("main = \"{reference}\"");
+            match describe(folder.path(), &text)?.main {
                 Some(Main::File(path)) => Ok(path),
                 other => panic!("{other:?}"),
-            };
+            }
+        };
         assert_eq!(
             main("pack:main.wasm").unwrap(),
             folder.path().join("package/main.wasm")

@@ -9,7 +9,9 @@ use super::table;
 use super::value::{Value, field16, field64};
 use crate::error::Error;
 use crate::ir::ops::Family;
-use crate::runtime::records::{Ctx, FuncKind, FuncRec, InstanceRec, MemoryRec, TableRec};
+use crate::runtime::records::{
+    Ctx, FuncKind, FuncRec, GlobalRec, InstanceRec, MemoryRec, TableRec,
+};
 use crate::runtime::{deferred, memory, table as tables};
 use crate::trap::TrapCode;
 use std::sync::atomic::Ordering;
@@ -195,7 +197,7 @@ pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp:
         let return_ip = *sp.cast::<*const u8>().sub(1);
         (*ctx).ip = return_ip;
         (*ctx).sp = sp;
-        (*core).caller = caller_of(core, return_ip);
+        (*core).caller = return_ip;
         let top = (*core).stack_top;
         (*core).stack_top = sp as usize + count * 8 + 32 - (*core).stack.as_ptr() as usize;
         let memory = (*ctx).memory;
@@ -209,20 +211,6 @@ pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp:
                 (*ctx).ip = return_ip;
                 fail(ctx, error)
             }
-        }
-    }
-}
-
-/// The instance whose code contains an address, or null.
-unsafe fn caller_of(
-    core: *mut crate::runtime::store::StoreCore,
-    address: *const u8,
-) -> *mut InstanceRec {
-    // SAFETY: `core` is the running store; code belongs to a live record.
-    unsafe {
-        match (*core).code.find((address as usize).wrapping_sub(8)) {
-            Some((code, _)) if !code.record.is_null() => (*code.record.cast::<FuncRec>()).instance,
-            _ => std::ptr::null_mut(),
         }
     }
 }
@@ -247,7 +235,7 @@ pub(super) unsafe extern "C" fn resolve(
         let return_ip = *sp.cast::<*const u8>().sub(1);
         (*ctx).ip = return_ip;
         (*ctx).sp = sp;
-        (*core).caller = caller_of(core, return_ip);
+        (*core).caller = return_ip;
         let top = (*core).stack_top;
         let frame = usize::from((*func).params.max((*func).results)) * 8 + 32;
         (*core).stack_top = sp as usize + frame - (*core).stack.as_ptr() as usize;
@@ -521,6 +509,17 @@ cold_op! {
     /// Drops an element segment.
     ElemDrop(ctx, ip, sp) {
         tables::elem_drop(field64(ip, 24) as *mut InstanceRec, indices(ip).0);
+        DONE
+    }
+}
+
+cold_op! {
+    /// Sets the cell @16, whose value code holds as constants, to operand 0.
+    CellSet(ctx, ip, sp) {
+        let cell = field64(ip, 16) as *mut GlobalRec;
+        (*cell).value = u64::from(operand::<u32>(ip, sp, 0));
+        let core = (*ctx).core;
+        ((*core).hooks.global_changed)(core, cell);
         DONE
     }
 }

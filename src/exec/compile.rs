@@ -3,7 +3,7 @@
 
 use super::table;
 use crate::error::{Error, Result};
-use crate::ir::code::Code;
+use crate::ir::code::{Code, Relocation};
 use crate::ir::display::Listing;
 use crate::ir::ops::Family;
 use crate::runtime::records::{FuncKind, FuncRec, InstanceRec, MemoryRec};
@@ -30,7 +30,7 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
             module.validate_function(defined)?;
         }
         let environment = InstanceEnvironment { core, instance };
-        let translation = translate::translate(&module, defined, config, &environment)?;
+        let mut translation = translate::translate(&module, defined, config, &environment)?;
         let frame = translation.frame;
         if config.print_code {
             let name = module.function_name((*func).index).unwrap_or_default();
@@ -43,7 +43,19 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
                 (*func).index
             );
         }
+        let relocations = std::mem::take(&mut translation.relocations);
         let (words, places) = finish(translation, table::words(config));
+        let group = (*func).group;
+        for field in relocations {
+            let at = words.as_ptr() as usize + field.word * 8 + if field.high { 4 } else { 0 };
+            let relocation = Relocation {
+                at,
+                addend: field.addend,
+                offset: field.offset,
+                group,
+            };
+            (*core).code.relocate(field.global, relocation);
+        }
         let code = Code {
             words,
             group: (*func).group,
@@ -121,6 +133,9 @@ impl Environment for InstanceEnvironment {
                 address: &raw const (*global).value as u64,
                 value: (*global).value,
                 ty: (*global).ty,
+                cell: (*global)
+                    .is_cell
+                    .then_some(((*global).group, (*global).place)),
             }
         }
     }

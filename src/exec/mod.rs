@@ -19,7 +19,9 @@ use crate::ir::code::Code;
 use crate::ir::ops::Family;
 use crate::runtime::Store;
 use crate::runtime::deferred::final_target as resolved;
-use crate::runtime::records::{Entry, FuncKind, FuncRec, Hooks, InstanceRec, MemoryRec, TableRec};
+use crate::runtime::records::{
+    Entry, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, TableRec,
+};
 use crate::runtime::store::StoreCore;
 use crate::trap::{Trap, TrapCode};
 use dispatch::DONE;
@@ -33,6 +35,7 @@ impl<T: 'static> Store<T> {
 
 /// What `runtime` needs of `exec`.
 static HOOKS: Hooks = Hooks {
+    global_changed,
     prepare,
     entry,
     call,
@@ -134,6 +137,17 @@ unsafe fn translate_all(core: *mut StoreCore, instance: *mut InstanceRec) -> Res
 /// Nothing to do: the stub of a deferred function reads what it is bound to at each call, and code that is
 /// translated from now on goes straight there.
 unsafe fn bound(_core: *mut StoreCore, _func: *mut FuncRec, _target: *mut FuncRec) {}
+
+unsafe fn global_changed(core: *mut StoreCore, global: *mut GlobalRec) {
+    // SAFETY: the hook's contract; the fields are in live code, because code that is freed takes its
+    // relocations along, and each is an aligned immediate that only its instruction reads.
+    unsafe {
+        let (value, key) = ((*global).value as u32, ((*global).group, (*global).place));
+        for relocation in (&(*core).code).relocations(key) {
+            *(relocation.at as *mut u32) = relocation.field(value);
+        }
+    }
+}
 
 unsafe fn release(core: *mut StoreCore, group: u32) {
     // SAFETY: the hook's contract.

@@ -7,7 +7,7 @@
 
 use super::errno::{Errno, Result};
 use super::fs::namespace::Place;
-use super::fs::{DirectoryEntry, File, FileType};
+use super::fs::{File, FileType};
 use super::stream::Stream;
 use bitflags::bitflags;
 use std::sync::Arc;
@@ -119,11 +119,8 @@ impl Rights {
 
 /// What an open file is.
 pub(crate) enum Object {
-    /// A directory, and its listing while it is read.
-    Directory {
-        place: Place,
-        listing: Option<Arc<[DirectoryEntry]>>,
-    },
+    /// A directory.
+    Directory(Place),
     /// A file with a position.
     File(Arc<dyn File>),
     /// A stream.
@@ -147,12 +144,14 @@ pub(crate) struct OpenFile {
     pub read_only: bool,
     /// Descriptors that lead here.
     references: usize,
+    /// Different for every open file of a process; 0 until it has a descriptor.
+    pub serial: u64,
 }
 
 impl OpenFile {
     pub fn new(object: Object, file_type: FileType) -> OpenFile {
         let (rights, inheriting, readable, writable) = match &object {
-            Object::Directory { .. } => (
+            Object::Directory(_) => (
                 Rights::DIRECTORY,
                 Rights::DIRECTORY.union(Rights::FILE),
                 false,
@@ -182,6 +181,7 @@ impl OpenFile {
             writable,
             read_only: false,
             references: 0,
+            serial: 0,
         }
     }
 
@@ -206,6 +206,7 @@ pub(crate) struct Descriptors {
     /// No free number is lower.
     lowest_free: usize,
     limit: usize,
+    last_serial: u64,
 }
 
 impl Descriptors {
@@ -216,6 +217,7 @@ impl Descriptors {
             free_files: Vec::new(),
             lowest_free: 0,
             limit,
+            last_serial: 0,
         }
     }
 
@@ -223,8 +225,10 @@ impl Descriptors {
     ///
     /// # Errors
     /// `Mfile` if the table is full.
-    pub fn open(&mut self, file: OpenFile) -> Result<u32> {
+    pub fn open(&mut self, mut file: OpenFile) -> Result<u32> {
         let number = self.free_number(0)?;
+        self.last_serial += 1;
+        file.serial = self.last_serial;
         let slot = match self.free_files.pop() {
             Some(slot) => slot,
             None => {
@@ -384,6 +388,7 @@ impl Descriptors {
     }
 
     /// Every open descriptor, in order.
+    #[cfg(test)]
     pub fn open_numbers(&self) -> impl Iterator<Item = u32> {
         self.descriptors
             .iter()

@@ -17,6 +17,9 @@ pub(crate) enum Whence {
     End,
 }
 
+/// Most entries of listings that are kept for directories being read (beside the latest one, which is kept at any size).
+const LISTED_ENTRIES: usize = 1 << 17;
+
 /// The largest position: C libraries keep it in a signed number.
 const POSITION_LIMIT: u64 = i64::MAX as u64;
 
@@ -25,7 +28,7 @@ impl OpenFile {
     /// `Isdir`; `Badf` if it was not opened for reading; `Notcapable` if the right was given up.
     fn check_read(&self) -> Result<()> {
         match self.object {
-            Object::Directory { .. } => Err(Errno::Isdir),
+            Object::Directory(_) => Err(Errno::Isdir),
             _ if !self.readable => Err(Errno::Badf),
             _ => self.check(Rights::FD_READ),
         }
@@ -35,7 +38,7 @@ impl OpenFile {
     /// `Isdir`; `Badf` if it was not opened for writing; `Rofs`; `Notcapable` if the right was given up.
     fn check_write(&self) -> Result<()> {
         match self.object {
-            Object::Directory { .. } => Err(Errno::Isdir),
+            Object::Directory(_) => Err(Errno::Isdir),
             _ if !self.writable => Err(Errno::Badf),
             _ if self.read_only => Err(Errno::Rofs),
             _ => self.check(Rights::FD_WRITE),
@@ -63,9 +66,19 @@ impl OpenFile {
 
 impl Kernel {
     /// Reads at the position and moves it.
+    ///
+    /// # Errors
+    /// `Intr` if the guest has to stop while it waits for standard input; else as `read(2)`.
     pub(crate) fn read(&mut self, fd: u32, buffer: &mut [u8]) -> Result<usize> {
+        self.descriptors.get(fd)?.check_read()?;
+        if self.can_be_interrupted() && self.waits_for_host(fd) && !buffer.is_empty() {
+            while self.poll_read(fd, self.wait_slice())? == Readiness::Pending {
+                if self.is_interrupted() {
+                    return Err(Errno::Intr);
+                }
+            }
+        }
         let open = self.descriptors.get_mut(fd)?;
-        open.check_read()?;
         match &open.object {
             Object::Stream(stream) => stream.read(buffer),
             Object::File(file) => {
@@ -73,7 +86,7 @@ impl Kernel {
                 open.position = open.position.saturating_add(count as u64);
                 Ok(count)
             }
-            Object::Directory { .. } => Err(Errno::Isdir),
+            Object::Directory(_) => Err(Errno::Isdir),
         }
     }
 
@@ -96,7 +109,7 @@ impl Kernel {
                 open.sync_after_write()?;
                 Ok(count)
             }
-            Object::Directory { .. } => Err(Errno::Isdir),
+            Object::Directory(_) => Err(Errno::Isdir),
         }
     }
 
@@ -108,7 +121,7 @@ impl Kernel {
             Object::File(_) if position > POSITION_LIMIT => Err(Errno::Inval),
             Object::File(file) => file.read_at(buffer, position),
             Object::Stream(_) => Err(Errno::Spipe),
-            Object::Directory { .. } => Err(Errno::Isdir),
+            Object::Directory(_) => Err(Errno::Isdir),
         }
     }
 
@@ -125,7 +138,7 @@ impl Kernel {
                 Ok(count)
             }
             Object::Stream(_) => Err(Errno::Spipe),
-            Object::Directory { .. } => Err(Errno::Isdir),
+            Object::Directory(_) => Err(Errno::Isdir),
         }
     }
 
@@ -161,7 +174,7 @@ impl Kernel {
     pub(crate) fn metadata(&self, fd: u32) -> Result<Metadata> {
         let open = self.descriptors.get(fd)?;
         match &open.object {
-            Object::Directory { place, .. } => place.directory.metadata(),
+            Object::Directory(place) => place.directory.metadata(),
             Object::File(file) => file.metadata(),
             Object::Stream(_) => Ok(Metadata {
                 file_type: open.file_type,
@@ -221,7 +234,7 @@ impl Kernel {
         match &open.object {
             Object::Stream(_) => Err(Errno::Badf),
             _ if open.read_only => Err(Errno::Rofs),
-            Object::Directory { place, .. } => place.directory.set_times(times),
+            Object::Directory(place) => place.directory.set_times(times),
             Object::File(file) => file.set_times(times),
         }
     }
@@ -229,7 +242,7 @@ impl Kernel {
     /// Writes what is cached to the device.
     pub(crate) fn sync(&self, fd: u32, data_only: bool) -> Result<()> {
         match &self.descriptors.get(fd)?.object {
-            Object::Directory { place, .. } => place.directory.sync(),
+            Object::Directory(place) => place.directory.sync(),
             Object::File(file) => file.sync(data_only),
             Object::Stream(_) => Err(Errno::Inval),
         }
@@ -264,14 +277,17 @@ impl Kernel {
     }
 
     /// The listing of a directory with `.` and `..`. It is read anew when `from_start`; until then it stays as it is, so that
-    /// an index into it is a stable cookie.
+    /// an index into it is a stable cookie. Only if a guest reads many large directories at the same time, old ones are forgotten
+    /// and read again.
     pub(crate) fn listing(&mut self, fd: u32, from_start: bool) -> Result<Arc<[DirectoryEntry]>> {
         let open = self.descriptors.get(fd)?;
-        let Object::Directory { place, listing } = &open.object else {
+        let Object::Directory(place) = &open.object else {
             return Err(Errno::Notdir);
         };
         open.check(Rights::FD_READDIR)?;
-        if let Some(listing) = listing
+        let serial = open.serial;
+        let known = self.listings.iter().position(|(owner, _)| *owner == serial);
+        if let Some((_, listing)) = known.and_then(|index| self.listings.get(index))
             && !from_start
         {
             return Ok(listing.clone());
@@ -284,9 +300,16 @@ impl Kernel {
         });
         let entries = self.namespace.entries(place)?;
         let fresh: Arc<[DirectoryEntry]> = own.into_iter().chain(entries).collect();
-        if let Object::Directory { listing, .. } = &mut self.descriptors.get_mut(fd)?.object {
-            *listing = Some(fresh.clone());
-        }
+        known.and_then(|index| self.listings.remove(index));
+        let mut total = fresh.len();
+        self.listings.push_front((serial, fresh.clone()));
+        // The newest listings stay, as many as fit.
+        let fitting = self.listings.iter().skip(1).take_while(|(_, listing)| {
+            total += listing.len();
+            total <= LISTED_ENTRIES
+        });
+        let kept = 1 + fitting.count();
+        self.listings.truncate(kept);
         Ok(fresh)
     }
 
@@ -300,7 +323,7 @@ impl Kernel {
                 let size = file.metadata()?.size;
                 Ok(Readiness::Ready(size.saturating_sub(open.position)))
             }
-            Object::Directory { .. } => Ok(Readiness::Ready(0)),
+            Object::Directory(_) => Ok(Readiness::Ready(0)),
         }
     }
 

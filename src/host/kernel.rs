@@ -10,11 +10,13 @@ use super::clock::Clock;
 use super::descriptor::{Descriptors, Object, OpenFile};
 use super::errno::{Errno, Result};
 use super::fs::namespace::Namespace;
-use super::fs::{FileType, Mount};
+use super::fs::{DirectoryEntry, FileType, Mount};
 use super::random::{CHUNK, Random};
 use super::stream::{Pipe, Stdin, Stream};
 use crate::error::{Error, Result as LibraryResult};
 use crate::runtime::{InterruptHandle, Memory};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Descriptors of a process unless told otherwise (as on Linux).
@@ -39,6 +41,8 @@ pub struct Kernel {
     memory: Option<Memory>,
     interrupt: Option<InterruptHandle>,
     deadline: Option<Instant>,
+    /// Listings of directories that are being read, by the serial number of the open directory, newest first.
+    pub(crate) listings: VecDeque<(u64, Arc<[DirectoryEntry]>)>,
 }
 
 /// Collects what a process gets. See [`Kernel`].
@@ -186,7 +190,7 @@ impl KernelBuilder {
     /// Makes the kernel.
     ///
     /// # Errors
-    /// An argument or variable contains a NUL, two mounts have one path, the working directory does not exist, or
+    /// An argument, variable or mount path contains a NUL, two mounts have one path, the working directory does not exist, or
     /// the limit of descriptors is too low for the mounts.
     pub fn build(self) -> LibraryResult<Kernel> {
         for text in self.arguments.iter().chain(&self.environment) {
@@ -195,6 +199,11 @@ impl KernelBuilder {
                     "the argument or environment variable {text:?} contains a NUL byte, which guests cannot represent"
                 )));
             }
+        }
+        if let Some((path, _)) = self.mounts.iter().find(|(path, _)| path.contains('\0')) {
+            return Err(Error::usage(format!(
+                "the guest path {path:?} of a mount contains a NUL byte, which no path can"
+            )));
         }
         let limit = self.descriptor_limit.unwrap_or(DESCRIPTOR_LIMIT);
         let mut kernel = Kernel {
@@ -210,6 +219,7 @@ impl KernelBuilder {
             memory: None,
             interrupt: None,
             deadline: None,
+            listings: VecDeque::new(),
         };
         let full = |_| {
             Error::usage(format!(
@@ -251,11 +261,7 @@ impl KernelBuilder {
         }
         for (name, place) in preopens {
             let read_only = kernel.namespace.is_read_only(&place);
-            let object = Object::Directory {
-                place,
-                listing: None,
-            };
-            let mut file = OpenFile::new(object, FileType::Directory);
+            let mut file = OpenFile::new(Object::Directory(place), FileType::Directory);
             file.read_only = read_only;
             let fd = kernel.descriptors.open(file).map_err(full)?;
             kernel.descriptors.set_preopen(fd, name);
@@ -319,6 +325,11 @@ impl Kernel {
     /// Where relative paths begin, for ABIs that know a working directory.
     pub fn working_directory(&self) -> &str {
         &self.working_directory
+    }
+
+    /// Whether anything could stop the guest.
+    pub(crate) fn can_be_interrupted(&self) -> bool {
+        self.interrupt.is_some() || self.deadline.is_some()
     }
 
     /// Whether the guest should stop.

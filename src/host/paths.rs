@@ -47,7 +47,7 @@ impl Kernel {
     fn base<'a>(&self, at: At, path: &'a str) -> Result<(Place, std::borrow::Cow<'a, str>)> {
         match at {
             At::Descriptor(fd) => match &self.descriptors.get(fd)?.object {
-                Object::Directory { place, .. } => Ok((place.clone(), path.into())),
+                Object::Directory(place) => Ok((place.clone(), path.into())),
                 _ => Err(Errno::Notdir),
             },
             At::Root if path.is_empty() => Err(Errno::Noent),
@@ -209,7 +209,7 @@ impl Kernel {
                 } else {
                     Rights::empty()
                 };
-                if matches!(directory.object, Object::Directory { .. })
+                if matches!(directory.object, Object::Directory(_))
                     && !directory.rights.contains(needed)
                 {
                     return Err(Errno::Notcapable);
@@ -221,19 +221,13 @@ impl Kernel {
         let (opened, place) = self.open_object(at, path, follow, how)?;
         let read_only = self.namespace.is_read_only(&place);
         let mut file = match opened {
-            Opened::Directory(_) => OpenFile::new(
-                Object::Directory {
-                    place,
-                    listing: None,
-                },
-                FileType::Directory,
-            ),
+            Opened::Directory(_) => OpenFile::new(Object::Directory(place), FileType::Directory),
             Opened::File(file) => {
                 let file_type = file.metadata()?.file_type;
                 OpenFile::new(Object::File(file), file_type)
             }
         };
-        if !matches!(file.object, Object::Directory { .. }) {
+        if !matches!(file.object, Object::Directory(_)) {
             file.readable = how.options.read;
             file.writable = how.options.write;
             file.rights.set(Rights::FD_READ, file.readable);

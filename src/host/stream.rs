@@ -114,8 +114,10 @@ impl Pipe {
         if state.bytes.is_empty() && state.writers > 0 && !buffer.is_empty() {
             return Err(Errno::Again);
         }
-        // Reading from a `VecDeque` does not fail.
-        Ok(state.bytes.read(buffer)?)
+        // A `VecDeque` is a ring: the bytes come in up to two pieces.
+        let first = state.bytes.read(buffer)?;
+        let rest = buffer.get_mut(first..).unwrap_or_default();
+        Ok(first + state.bytes.read(rest)?)
     }
 
     fn write(&self, bytes: &[u8]) -> Result<usize> {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The code of one function. Instructions hold addresses into it, so it never moves.
 pub(crate) struct Code {
@@ -27,11 +27,34 @@ impl Code {
     }
 }
 
+/// A 32-bit field of an instruction that holds the value of a global plus a constant. Object files
+/// call this a relocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relocation {
+    /// Address of the field.
+    pub at: usize,
+    /// Added to the value, modulo 2^32.
+    pub addend: u32,
+    /// Added to that without wrapping, for addresses; the greatest address, which is never valid, if it would wrap.
+    pub offset: u32,
+    /// Group of the code.
+    pub group: u32,
+}
+
+impl Relocation {
+    /// What the field holds for this value of the global.
+    pub fn field(&self, value: u32) -> u32 {
+        value.wrapping_add(self.addend).saturating_add(self.offset)
+    }
+}
+
 /// All code of a store by address.
 #[derive(Default)]
 pub(crate) struct CodeMap {
     /// Start address to code.
     map: BTreeMap<usize, Code>,
+    /// Fields to patch when a global (group and place) changes.
+    relocations: HashMap<(u32, u32), Vec<Relocation>>,
 }
 
 impl CodeMap {
@@ -49,8 +72,22 @@ impl CodeMap {
         (offset < code.words.len() * 8).then_some((code, offset / 8))
     }
 
-    /// Frees all code of a group.
+    /// Notes a field that holds the value of a global.
+    pub fn relocate(&mut self, global: (u32, u32), relocation: Relocation) {
+        self.relocations.entry(global).or_default().push(relocation);
+    }
+
+    /// The fields that hold the value of a global.
+    pub fn relocations(&self, global: (u32, u32)) -> &[Relocation] {
+        self.relocations.get(&global).map_or(&[], Vec::as_slice)
+    }
+
+    /// Frees all code of a group, and forgets its fields and its globals.
     pub fn release(&mut self, group: u32) {
         self.map.retain(|_, code| code.group != group);
+        self.relocations.retain(|global, fields| {
+            fields.retain(|field| field.group != group);
+            global.0 != group && !fields.is_empty()
+        });
     }
 }

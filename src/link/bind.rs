@@ -71,7 +71,8 @@ impl<T: 'static> Planner<'_, T> {
                 }
                 ExternKind::Table(ty) => {
                     let first = !std::mem::replace(&mut seen_table, true);
-                    self.bind_table(store, *ty, first).map(|()| Binding::Table)
+                    self.bind_table(store, (from, name), *ty, first)
+                        .map(|()| Binding::Table)
                 }
                 ExternKind::Global(ty) => {
                     let kind = match from {
@@ -106,7 +107,7 @@ impl<T: 'static> Planner<'_, T> {
                 Ok(binding) => bindings.push(binding),
                 Err(problem) => {
                     let text = match from {
-                        "env" | "GOT.mem" | "GOT.func" => problem,
+                        "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
                         _ => format!("import `{from}.{name}`: {problem}"),
                     };
                     self.problems
@@ -168,10 +169,8 @@ impl<T: 'static> Planner<'_, T> {
     ) -> Result<Result<Binding, String>> {
         let shared = &self.process.0;
         let host_first = from != "env" || shared.host.overrides(from, name);
-        if host_first {
-            if let Some(func) = self.process.host_function(store, from, name, ty) {
-                return Ok(Ok(Binding::Host(func)));
-            }
+        if host_first && let Some(func) = self.process.host_function(store, from, name, ty) {
+            return Ok(Ok(Binding::Host(func)));
         }
         let mut undefined = Undefined::Missing;
         if let Some(found) = self.find(importer, name) {
@@ -181,10 +180,11 @@ impl<T: 'static> Planner<'_, T> {
             }
         }
         // A definition that does not fit still hides the host's: whoever wrote it meant it.
-        if matches!(undefined, Undefined::Missing) && !host_first {
-            if let Some(func) = self.process.host_function(store, from, name, ty) {
-                return Ok(Ok(Binding::Host(func)));
-            }
+        if matches!(undefined, Undefined::Missing)
+            && !host_first
+            && let Some(func) = self.process.host_function(store, from, name, ty)
+        {
+            return Ok(Ok(Binding::Host(func)));
         }
         let trap = match undefined {
             Undefined::Missing if importer.weak.contains(from, name) => {
@@ -268,10 +268,11 @@ impl<T: 'static> Planner<'_, T> {
         name: &str,
     ) -> Result<CellTarget, String> {
         let shared = &self.process.0;
-        if kind == CellKind::Function && shared.host.overrides("env", name) {
-            if let Some(target) = self.host_address(store, importer, name) {
-                return Ok(target);
-            }
+        if kind == CellKind::Function
+            && shared.host.overrides("env", name)
+            && let Some(target) = self.host_address(store, importer, name)
+        {
+            return Ok(target);
         }
         if let Some(found) = self.find(importer, name) {
             let wrong = match (kind, found.symbol) {
@@ -380,10 +381,12 @@ impl<T: 'static> Planner<'_, T> {
     fn bind_table(
         &self,
         store: &mut StoreContextMut<'_, T>,
+        import: (&str, &str),
         ty: TableType,
         first: bool,
     ) -> Result<(), String> {
-        if !first || ty.element != RefType::Func {
+        let ours = import == ("env", "__indirect_function_table");
+        if !ours || !first || ty.element != RefType::Func {
             return Err(
                 "the only table that can be imported is the table of functions".to_string(),
             );

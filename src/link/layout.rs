@@ -45,11 +45,11 @@ impl FreeRanges {
             return;
         }
         let (mut start, mut length) = (base, size);
-        if let Some((before, size_before)) = self.0.range(..base).next_back() {
-            if before + size_before == base {
-                start = *before;
-                length += size_before;
-            }
+        if let Some((before, size_before)) = self.0.range(..base).next_back()
+            && before + size_before == base
+        {
+            start = *before;
+            length += size_before;
         }
         if let Some(size_after) = self.0.remove(&(base + size)) {
             length += size_after;

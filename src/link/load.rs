@@ -26,11 +26,18 @@ use crate::module::{ExternKind, GlobalType, MemoryType, RefType, TableType, ValT
 use crate::runtime::{
     AsContextMut, Extern, Func, Global, Instance, Mark, Memory, Ref, StoreContextMut, Table, Val,
 };
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Passes over cells that are filled from other cells; each pass resolves one more link of such a chain.
 const MAX_ALIAS_PASSES: usize = 8;
+
+/// Slots of the main module's element segments that hold a library's function.
+struct WaitingSlots {
+    deferred: Func,
+    slots: Vec<u32>,
+    definition: Definition,
+}
 
 /// A load that is being carried out.
 pub(super) struct Load<'p, T: 'static> {
@@ -44,6 +51,8 @@ pub(super) struct Load<'p, T: 'static> {
     /// Slots for functions before the load.
     pub added_slots: usize,
     pub stack_pointer_before: Option<Val>,
+    /// Memory of the C stack, if this load provided it.
+    pub stack_memory: MemoryPlace,
     /// Code of the new objects may have run, so guests may hold function pointers of theirs.
     pub guest_ran: bool,
 }
@@ -75,6 +84,7 @@ impl<T: 'static> Process<T> {
             created: Vec::new(),
             added_slots,
             stack_pointer_before,
+            stack_memory: MemoryPlace::default(),
             guest_ran: false,
         };
         match load.run(store) {
@@ -107,11 +117,13 @@ impl<T: 'static> Load<'_, T> {
         self.reserve(store)?;
         self.check_minima(store)?;
         self.check_segments()?;
+        let mut waiting = self.waiting_slots(store, main);
         for id in self.init_order.clone() {
-            if let Some(place) = self.place(id) {
-                if self.process.instance_of(id).is_none() {
-                    self.instantiate(store, place)?;
-                }
+            if let Some(place) = self.place(id)
+                && self.process.instance_of(id).is_none()
+            {
+                self.instantiate(store, place)?;
+                self.settle_segments(store, &mut waiting, id)?;
             }
         }
         self.seed(store, main);
@@ -160,6 +172,7 @@ impl<T: 'static> Load<'_, T> {
                     stays: startup,
                     created: Vec::new(),
                     status: Status::Loading,
+                    constructed: 0,
                 },
             );
             state.names.entry(new.name.clone()).or_insert(new.id);
@@ -263,19 +276,14 @@ impl<T: 'static> Load<'_, T> {
                 let heap = u32::try_from(heap_base).ok().zip(
                     u32::try_from(bytes)
                         .ok()
-                        .or((bytes == 1 << 32).then_some(u32::MAX & !0xffff)),
+                        .or((bytes == 1 << 32).then_some(0xffff_0000)),
                 );
                 state.heap = heap;
             }
         }
 
-        let libraries_need_table = self.new.iter().any(|object| {
-            object.symbols.module().0.imported_tables > 0
-                || object.info.table_size > 0
-                || !object.cells.is_empty()
-        });
-        if shape.table == Place::Imported || (shape.table == Place::Absent && libraries_need_table)
-        {
+        // A main module without a table may still open libraries that need one.
+        if matches!(shape.table, Place::Imported | Place::Absent) {
             let mut elements = table_type.minimum.max(profile.table_elements).max(1);
             if shape.relocatable {
                 let sum = self
@@ -308,16 +316,10 @@ impl<T: 'static> Load<'_, T> {
             && shape.relocatable
         {
             let top = stack.map_or(0, |(_, high)| high);
-            let global = Global::new(
-                &mut *store,
-                GlobalType {
-                    value: ValType::I32,
-                    mutable: true,
-                },
-                Val::I32(top.cast_signed()),
-            )?;
+            let global = Global::new(&mut *store, CELL_TYPE, Val::I32(top.cast_signed()))?;
             let mut state = self.process.state();
             state.stack_pointer = Some(global);
+            state.owns_stack_pointer = true;
             state.stack = stack;
         }
         Ok(())
@@ -454,33 +456,33 @@ impl<T: 'static> Load<'_, T> {
                 .iter()
                 .any(|binding| matches!(binding, Binding::StackPointer))
         });
-        if !wanted || self.process.stack_pointer().is_some() {
+        let (global, stack_is_there) = {
+            let state = self.process.state();
+            let there = state.stack.is_some() || !state.owns_stack_pointer;
+            (state.stack_pointer, there)
+        };
+        if !wanted || (global.is_some() && stack_is_there) {
             return Ok(());
         }
         let bytes = self.process.0.profile.stack_bytes & !15;
-        let place = self
-            .process
-            .take_memory(store, bytes, 4, "the libraries' C stack")?;
+        let place =
+            self.process
+                .take_memory(store, bytes, 4, "the C stack that the linker provides")?;
         let high = place.base.saturating_add(bytes);
-        let global = Global::new(
-            &mut *store,
-            GlobalType {
-                value: ValType::I32,
-                mutable: true,
-            },
-            Val::I32(high.cast_signed()),
-        );
+        let before = store.mark();
         let global = match global {
-            Ok(global) => global,
-            Err(error) => {
-                self.process.give_back_memory(store, place);
-                return Err(error);
-            }
+            Some(global) => global
+                .set(&mut *store, Val::I32(high.cast_signed()))
+                .map(|()| global),
+            None => Global::new(&mut *store, CELL_TYPE, Val::I32(high.cast_signed())),
         };
+        self.created.push((before, store.mark()));
+        self.stack_memory = place;
+        let global = global?;
         let mut state = self.process.state();
         state.stack_pointer = Some(global);
+        state.owns_stack_pointer = true;
         state.stack = Some((place.base, high));
-        state.stack_memory = place;
         Ok(())
     }
 
@@ -590,7 +592,7 @@ impl<T: 'static> Load<'_, T> {
                 import: planned.import,
                 kind: planned.kind,
                 target: planned.target,
-                global: Global::new(&mut *store, CELL_TYPE, Val::I32(value))?,
+                global: Global::cell(&mut *store, value)?,
             });
         }
         if let Some(object) = self.process.state().objects.get_mut(&id) {
@@ -742,6 +744,72 @@ impl<T: 'static> Load<'_, T> {
                 })
             },
         )
+    }
+
+    /// Table slots that the main module's element segments filled with functions of libraries, which have no instance
+    /// yet: the slots of each deferred function.
+    fn waiting_slots(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        main: Option<usize>,
+    ) -> HashMap<ObjectId, Vec<WaitingSlots>> {
+        let mut waiting: HashMap<ObjectId, Vec<WaitingSlots>> = HashMap::new();
+        let pending: Vec<(Func, Definition)> = {
+            let state = self.process.state();
+            main.and_then(|place| state.object(self.new.get(place)?.id))
+                .map_or_else(Vec::new, |object| object.pending.clone())
+        };
+        let Some(table) = self.process.table().filter(|_| !pending.is_empty()) else {
+            return waiting;
+        };
+        let mut slots: HashMap<Func, Vec<u32>> = HashMap::new();
+        for slot in (1..table.size(&*store)).map_while(|slot| u32::try_from(slot).ok()) {
+            if let Some(Ref::Func(Some(func))) = table.get(&mut *store, slot.into()) {
+                slots.entry(func).or_default().push(slot);
+            }
+        }
+        for (deferred, definition) in pending {
+            if let Some(slots) = slots.remove(&deferred) {
+                waiting
+                    .entry(definition.object)
+                    .or_default()
+                    .push(WaitingSlots {
+                        deferred,
+                        slots,
+                        definition,
+                    });
+            }
+        }
+        waiting
+    }
+
+    /// The slots of the main module's segments are the addresses of the functions of this object, which is an instance
+    /// now; cells of the objects after it ask for them (rule G2).
+    fn settle_segments(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        waiting: &mut HashMap<ObjectId, Vec<WaitingSlots>>,
+        id: ObjectId,
+    ) -> Result<()> {
+        let (Some(table), Some(waiting)) = (self.process.table(), waiting.remove(&id)) else {
+            return Ok(());
+        };
+        for WaitingSlots {
+            deferred,
+            slots,
+            definition,
+        } in waiting
+        {
+            if let Some(func) = self.process.definition_func(store, definition)? {
+                // One of another type stays deferred, and is reported with all other problems.
+                let fits = func.ty(&*store) == deferred.ty(&*store);
+                for slot in slots.into_iter().filter(|_| fits) {
+                    table.set(&mut *store, slot.into(), Ref::Func(Some(func)))?;
+                    self.process.state().indices.seed(func, slot);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Learns the table indices of the functions that the new objects put into the table.
@@ -989,8 +1057,12 @@ impl<T: 'static> Load<'_, T> {
                     .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
             }
         }
-        if let Some(object) = self.process.state().objects.get_mut(&id) {
+        let mut state = self.process.state();
+        state.constructed = state.constructed.saturating_add(1);
+        let constructed = state.constructed;
+        if let Some(object) = state.objects.get_mut(&id) {
             object.status = Status::Ready;
+            object.constructed = constructed;
         }
         Ok(())
     }

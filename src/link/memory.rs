@@ -6,8 +6,9 @@
 #![forbid(unsafe_code)]
 
 use super::layout::{PAGE, align_up, range_end};
-use super::object::{MemoryOwner, MemoryPlace};
+use super::object::{MemoryOwner, MemoryPlace, Status};
 use super::process::Process;
+use super::state::View;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, ValType};
 use crate::runtime::{AsContext, Func, Memory, StoreContextMut};
@@ -53,6 +54,21 @@ impl<T: 'static> Process<T> {
         Ok(place)
     }
 
+    /// A function of the guest's C library that can be called now: its object has fixed addresses, or is relocated
+    /// (rule L11).
+    fn libc_function(&self, store: &mut StoreContextMut<'_, T>, name: &str) -> Option<Func> {
+        let definition = {
+            let state = self.state();
+            let definition = View::loaded(&state).find(self.0.profile.symbol_order, None, name)?;
+            let object = state.object(definition.object)?;
+            if object.relocatable && object.status == Status::Loading {
+                return None;
+            }
+            definition
+        };
+        self.definition_func(store, definition).ok().flatten()
+    }
+
     /// The guest's allocator, if one can be called.
     fn allocator(&self, store: &mut StoreContextMut<'_, T>) -> Option<(Call, Func)> {
         let pointer = ValType::I32;
@@ -63,10 +79,10 @@ impl<T: 'static> Process<T> {
             ("memalign", Call::Aligned, &aligned),
             ("malloc", Call::Plain, &plain),
         ] {
-            if let Some(func) = self.function(&mut *store, name) {
-                if func.ty(&*store) == *ty {
-                    return Some((call, func));
-                }
+            if let Some(func) = self.libc_function(store, name)
+                && func.ty(&*store) == *ty
+            {
+                return Some((call, func));
             }
         }
         None
@@ -176,7 +192,7 @@ impl<T: 'static> Process<T> {
             MemoryOwner::Loader => {}
             MemoryOwner::Guest { pointer } => {
                 let taken = self
-                    .function(&mut *store, "free")
+                    .libc_function(store, "free")
                     .filter(|free| free.ty(&*store) == FuncType::new([ValType::I32], []))
                     .is_some_and(|free| self.call_i32(store, free, &[pointer]).is_ok());
                 if taken {

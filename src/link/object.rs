@@ -86,6 +86,8 @@ pub(crate) struct Object {
     /// Loaded at startup, or opened with `RTLD_NODELETE`: never unloaded.
     pub stays: bool,
     pub status: Status,
+    /// Its place in the order in which constructors ended; destructors run in reverse (rule U2).
+    pub constructed: u64,
     /// What was created in the store for it alone: its instance, cells, constants and deferred functions.
     pub created: Vec<(Mark, Mark)>,
 }

@@ -59,7 +59,7 @@ fn within(start: u32, length: usize, base: u32, size: u32) -> bool {
         return true;
     }
     let (start, base, size) = (u64::from(start), u64::from(base), u64::from(size));
-    start >= base && start + length <= base + size
+    start >= base && start.saturating_add(length) <= base + size
 }
 
 /// The value of an imported immutable global that the linker gives.

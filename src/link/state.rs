@@ -28,8 +28,8 @@ pub(crate) struct State {
     pub stack_pointer: Option<Global>,
     /// The C stack that the linker allocated: lowest address and one past the highest.
     pub stack: Option<(u32, u32)>,
-    /// Where that stack's memory came from, if it was not there from the start.
-    pub stack_memory: MemoryPlace,
+    /// The linker made the stack pointer, not the main module.
+    pub owns_stack_pointer: bool,
     /// Where the heap of a position-independent program begins and ends at its start.
     pub heap: Option<(u32, u32)>,
     pub loader_memory: LoaderMemory,
@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub retired: Vec<(Mark, Mark)>,
     /// How many objects that was.
     pub retired_objects: usize,
+    /// How many constructors have ended so far.
+    pub constructed: u64,
     /// Objects that are gone but whose code and cells are still in the store.
     pub spent: usize,
 }
@@ -210,6 +212,12 @@ impl State {
                 return all;
             }
         }
+    }
+
+    /// Sorts objects into the order in which they end: reverse to that of their constructors (rule U2).
+    pub fn sort_for_end(&self, objects: &mut [ObjectId]) {
+        let constructed = |id: &ObjectId| self.object(*id).map_or(0, |object| object.constructed);
+        objects.sort_by_key(|id| std::cmp::Reverse(constructed(id)));
     }
 
     /// The objects that nothing keeps: not opened, not kept for ever, and neither needed by nor bound to from an object

@@ -74,10 +74,10 @@ impl Trace {
 
     /// Tells one line. The text is made only if it is wanted.
     pub fn line(&self, topic: TraceTopics, line: fmt::Arguments<'_>) {
-        if self.wants(topic) {
-            if let Some(sink) = &self.sink {
-                sink(topic, &line.to_string());
-            }
+        if self.wants(topic)
+            && let Some(sink) = &self.sink
+        {
+            sink(topic, &line.to_string());
         }
     }
 }

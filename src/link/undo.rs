@@ -26,7 +26,10 @@ impl<T: 'static> Load<'_, T> {
         let (gone, nested_stay, constructed) = {
             let state = process.state();
             let first = self.new.first().map_or(u32::MAX, |object| object.id.0);
-            let gone = state.with_dependents(&own, |id| id.0 >= first);
+            let gone = match state.main {
+                Some(main) if own.contains(&main) => state.objects.keys().copied().collect(),
+                _ => state.with_dependents(&own, |id| id.0 >= first),
+            };
             let nested_stay = state
                 .objects
                 .keys()
@@ -40,7 +43,7 @@ impl<T: 'static> Load<'_, T> {
                         .is_some_and(|object| object.status == Status::Ready)
                 })
                 .collect();
-            constructed.sort_by_key(|id| std::cmp::Reverse(id.0));
+            state.sort_for_end(&mut constructed);
             (gone, nested_stay, constructed)
         };
         if let (Some(value), Some(global)) = (self.stack_pointer_before, process.stack_pointer()) {
@@ -68,7 +71,18 @@ impl<T: 'static> Load<'_, T> {
             process.free_slots(slot.slot, 1, self.guest_ran);
         }
         let mut created = process.remove(store, &gone, self.guest_ran);
-        created.append(&mut self.created);
+        if !nested_stay {
+            created.append(&mut self.created);
+        }
+        if self.stack_memory.size > 0 && !main_goes && !nested_stay {
+            // The stack pointer was made by this load, and nobody else has it.
+            let mut state = process.state();
+            state.stack_pointer = None;
+            state.stack = None;
+            state.owns_stack_pointer = false;
+            drop(state);
+            process.give_back_memory(store, self.stack_memory);
+        }
         let mut state = process.state();
         if main_goes {
             *state = State {
@@ -243,7 +257,7 @@ impl<T: 'static> Process<T> {
                     .is_some_and(|object| object.status == Status::Ready)
             });
         }
-        gone.reverse();
+        self.state().sort_for_end(&mut gone);
         self.finalize(store, &gone)?;
         let gone: HashSet<ObjectId> = gone.into_iter().collect();
         let mut created = self.remove(store, &gone, true);

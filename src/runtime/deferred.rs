@@ -5,7 +5,7 @@
 //! that would close one.
 
 use super::func::{Func, type_of};
-use super::records::{FuncKind, FuncRec, MemoryRec, TableRec};
+use super::records::{FuncKind, FuncRec};
 use super::store::{AsContext, AsContextMut, StoreContextMut, StoreCore, StoreInner};
 use super::table::{Table, put};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ impl Func {
             target: null_mut(),
             resolve: Some(Arc::new(resolve)),
         };
-        core.add_func(&ty, kind, null_mut())
+        core.add_func(&ty, kind)
     }
 
     /// Binds a deferred function. Later translated calls go straight to the target, and tables that hold the
@@ -60,7 +60,7 @@ impl Func {
     /// A function that calls `table[p]` inside the interpreter loop, `p` being parameter number `pointer`, with the other
     /// parameters in order; a callee with fewer parameters gets the first ones. Traps if the types do not fit otherwise.
     ///
-    /// The table should have its home memory by then (see [`Table::set_home`]).
+    /// It needs no memory of its own: the callee's is switched to if the caller runs with another one.
     pub(crate) fn trampoline(
         mut store: impl AsContextMut,
         ty: FuncType,
@@ -74,12 +74,12 @@ impl Func {
             "parameter {pointer} of a trampoline of type {ty} must be an i32"
         );
         // SAFETY: the record is live while the store is borrowed.
-        let (element, home) = unsafe { ((*table).element, (*table).home) };
+        let element = unsafe { (*table).element };
         assert!(
             element == RefType::Func,
             "a trampoline needs a table of functions"
         );
-        core.add_func(&ty, FuncKind::Trampoline { table, pointer }, home)
+        core.add_func(&ty, FuncKind::Trampoline { table, pointer })
     }
 }
 
@@ -174,36 +174,12 @@ pub(crate) unsafe fn resolve_deferred(
     }
 }
 
-/// Gives the trampolines of a table the table's new home memory.
-///
-/// # Safety
-/// All are live.
-pub(crate) unsafe fn rehome_trampolines(
-    core: *mut StoreCore,
-    of: *const TableRec,
-    home: *mut MemoryRec,
-) {
-    // SAFETY: by the contract; trampolines are alone in their groups.
-    unsafe {
-        for group in (&(*core).groups).iter().flatten() {
-            let Some(func) = group.funcs.get(0) else {
-                continue;
-            };
-            if let FuncKind::Trampoline { table, .. } = &(*func).kind
-                && std::ptr::eq(*table, of)
-            {
-                (*func).mem = home;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::module::{MemoryType, TableType};
-    use crate::runtime::{Memory, Ref, Store, Val};
+    use crate::module::TableType;
+    use crate::runtime::{Ref, Store, Val};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn number(ty: ValType) -> FuncType {
@@ -322,29 +298,5 @@ mod tests {
         assert_eq!(table_ref(&mut store, 2), Some(seven));
         table.set(&mut store, 1, func.into()).unwrap();
         assert_eq!(table_ref(&mut store, 1), Some(seven));
-    }
-
-    #[test]
-    fn a_trampoline_runs_with_the_home_memory_of_its_table() {
-        let mut store = testing::store(());
-        let ty = TableType {
-            element: RefType::Func,
-            minimum: 1,
-            maximum: None,
-        };
-        let table = Table::new(&mut store, ty, Ref::Func(None)).unwrap();
-        let ty = FuncType::new([ValType::I32; 3], [ValType::I32]);
-        let trampoline = Func::trampoline(&mut store, ty, table, 0);
-        let func = store.inner.core.func(trampoline);
-        // SAFETY: the record is live.
-        assert!(unsafe { (*func).mem.is_null() });
-        let small = MemoryType {
-            minimum: 0,
-            maximum: None,
-        };
-        let memory = Memory::new(&mut store, small).unwrap();
-        table.set_home(&mut store, memory).unwrap();
-        // SAFETY: the record is live.
-        assert_eq!(unsafe { (*func).mem }, store.inner.core.memory(memory));
     }
 }

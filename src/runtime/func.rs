@@ -61,7 +61,7 @@ impl Func {
     ) -> Func {
         let core = &mut store.as_context_mut().0.core;
         let host = dynamic(ty.clone(), call);
-        core.add_func(&ty, FuncKind::Host(host), null_mut())
+        core.add_func(&ty, FuncKind::Host(host))
     }
 
     /// A host function from a closure with up to 16 parameters; the types come from its signature.
@@ -88,7 +88,7 @@ impl Func {
     ) -> Func {
         let core = &mut store.as_context_mut().0.core;
         let (ty, host) = call.into_host();
-        core.add_func(&ty, FuncKind::Host(host), null_mut())
+        core.add_func(&ty, FuncKind::Host(host))
     }
 
     /// The function's type.
@@ -208,9 +208,9 @@ impl FuncRec {
 }
 
 impl StoreCore {
-    /// Adds a function that no module defined, in a group of its own.
-    pub fn add_func(&mut self, ty: &FuncType, kind: FuncKind, mem: *mut MemoryRec) -> Func {
-        let mut record = FuncRec::new(ty, self.engine.type_id(ty), kind, mem);
+    /// Adds a function that no module defined, in a group of its own. It needs no memory in the registers.
+    pub fn add_func(&mut self, ty: &FuncType, kind: FuncKind) -> Func {
+        let mut record = FuncRec::new(ty, self.engine.type_id(ty), kind, null_mut());
         record.group = self.next_group();
         let handle = record.handle(self.id);
         self.add_group(Group {

@@ -5,7 +5,7 @@ use super::records::GlobalRec;
 use super::store::{AsContext, AsContextMut};
 use super::value::Val;
 use crate::error::{Error, Result};
-use crate::module::GlobalType;
+use crate::module::{GlobalType, ValType};
 
 /// A global of a store.
 ///
@@ -32,11 +32,35 @@ impl Global {
     ///
     /// # Errors
     /// The value has another type.
-    pub fn new(mut store: impl AsContextMut, ty: GlobalType, value: Val) -> Result<Global> {
+    pub fn new(store: impl AsContextMut, ty: GlobalType, value: Val) -> Result<Global> {
+        Global::create(store, ty, value, false)
+    }
+
+    /// A mutable i32 global for an address that a linker fills in, as the entries of a global offset table: code that
+    /// imports it holds its value as constants. Reading it costs nothing; every change, by the host or by a guest,
+    /// patches the code, also code that is running.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn cell(store: impl AsContextMut, value: i32) -> Result<Global> {
+        let ty = GlobalType {
+            value: ValType::I32,
+            mutable: true,
+        };
+        Global::create(store, ty, Val::I32(value), true)
+    }
+
+    fn create(
+        mut store: impl AsContextMut,
+        ty: GlobalType,
+        value: Val,
+        is_cell: bool,
+    ) -> Result<Global> {
         let core = &mut store.as_context_mut().0.core;
         let record = GlobalRec {
             value: value.slot_for(ty.value, core)?,
             ty,
+            is_cell,
             group: core.next_group(),
             place: 0,
         };
@@ -68,14 +92,18 @@ impl Global {
     /// # Errors
     /// The global is immutable or the value has another type.
     pub fn set(&self, mut store: impl AsContextMut, value: Val) -> Result<()> {
-        let core = &store.as_context_mut().0.core;
+        let core = &mut store.as_context_mut().0.core;
         let global = core.find_global(*self)?;
-        // SAFETY: the record is live, and no reference to it exists; the value was checked against its type.
+        // SAFETY: the record is live, and no reference to it exists; the value was checked against its type; the hook
+        // gets pointers only.
         unsafe {
             if !(*global).ty.mutable {
                 return Err(Error::usage("an immutable global cannot be set"));
             }
             (*global).value = value.slot_for((*global).ty.value, core)?;
+            if (*global).is_cell {
+                (core.hooks.global_changed)(core, global);
+            }
         }
         Ok(())
     }

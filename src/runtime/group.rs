@@ -78,6 +78,78 @@ impl Group {
     }
 }
 
+/// All groups of a store by number.
+///
+/// Numbers are never used again, so a process that loads and unloads for days leaves many behind. They are kept in
+/// pages, and a page whose groups are all gone costs one word.
+#[derive(Default)]
+pub(crate) struct Groups {
+    pages: Vec<Option<Box<Page>>>,
+    next: u32,
+}
+
+/// Groups in a page.
+const PAGE: u32 = 256;
+
+struct Page {
+    groups: [Option<Box<Group>>; PAGE as usize],
+    live: u32,
+}
+
+impl Groups {
+    /// The number that the next group gets.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Adds a group under the next number.
+    pub fn push(&mut self, group: Group) {
+        assert!(self.next < u32::MAX, "a store had 2^32 groups of objects");
+        let (page, place) = ((self.next / PAGE) as usize, (self.next % PAGE) as usize);
+        if page == self.pages.len() {
+            self.pages.push(None);
+        }
+        let page = self.pages[page].get_or_insert_with(|| {
+            Box::new(Page {
+                groups: [const { None }; PAGE as usize],
+                live: 0,
+            })
+        });
+        page.groups[place] = Some(Box::new(group));
+        page.live += 1;
+        self.next += 1;
+    }
+
+    /// The group with this number, if it was not taken.
+    pub fn get(&self, number: u32) -> Option<&Group> {
+        let page = self.pages.get((number / PAGE) as usize)?.as_deref()?;
+        page.groups[(number % PAGE) as usize].as_deref()
+    }
+
+    /// Takes a group out.
+    pub fn take(&mut self, number: u32) -> Option<Box<Group>> {
+        let place = self.pages.get_mut((number / PAGE) as usize)?;
+        let page = place.as_deref_mut()?;
+        let group = page.groups[(number % PAGE) as usize].take()?;
+        page.live -= 1;
+        // The page that is being filled stays, or it would be made again for every group.
+        if page.live == 0 && number / PAGE != self.next / PAGE {
+            *place = None;
+        }
+        Some(group)
+    }
+
+    /// All groups with their numbers, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Group)> {
+        let pages = (0..).step_by(PAGE as usize).zip(&self.pages);
+        pages.flat_map(|(first, page)| {
+            let groups = page.iter().flat_map(|page| &page.groups);
+            let numbered = (first..).zip(groups);
+            numbered.filter_map(|(number, group)| Some((number, group.as_deref()?)))
+        })
+    }
+}
+
 /// An empty vector with room for exactly `count` records.
 ///
 /// # Errors
@@ -111,6 +183,27 @@ mod tests {
         assert_eq!(Rc::strong_count(&witness), 3);
         drop(moved);
         assert_eq!(Rc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn groups_keep_their_numbers_and_pages_without_groups_go() {
+        let mut groups = Groups::default();
+        for number in 0..1000 {
+            assert_eq!(groups.next(), number);
+            groups.push(Group::empty());
+        }
+        for number in 100..900 {
+            assert!(groups.take(number).is_some());
+            assert!(groups.take(number).is_none());
+        }
+        let kept: Vec<u32> = groups.iter().map(|(number, _)| number).collect();
+        let expected: Vec<u32> = (0..100).chain(900..1000).collect();
+        assert_eq!(kept, expected);
+        assert_eq!(groups.pages.iter().flatten().count(), 2);
+        assert!(groups.get(99).is_some() && groups.get(100).is_none());
+        assert!(groups.get(1000).is_none() && groups.get(u32::MAX).is_none());
+        groups.push(Group::empty());
+        assert!(groups.get(1000).is_some());
     }
 
     #[test]

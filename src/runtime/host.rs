@@ -5,7 +5,7 @@
 
 use super::instance::{Extern, Instance};
 use super::limits::panicked;
-use super::records::{HostFunc, InstanceRec};
+use super::records::{FuncRec, HostFunc};
 use super::store::StoreInner;
 use super::typed::{StoreView, WasmParams, WasmResults, WasmTy};
 use super::value::Val;
@@ -45,10 +45,22 @@ use std::sync::Arc;
 /// ```
 pub struct Caller<'a, T: 'static> {
     pub(crate) store: &'a mut StoreInner<T>,
-    pub(crate) instance: Option<Instance>,
+    /// Where the call returns to; null if the embedder called.
+    return_address: *const u8,
 }
 
-impl<T: 'static> Caller<'_, T> {
+// SAFETY: the store can be sent, and the address is only compared with those of the store's code.
+unsafe impl<T: Send + 'static> Send for Caller<'_, T> {}
+
+impl<'a, T: 'static> Caller<'a, T> {
+    /// The caller of the host function that is about to run.
+    fn new(store: &'a mut StoreInner<T>) -> Caller<'a, T> {
+        Caller {
+            return_address: store.core.caller,
+            store,
+        }
+    }
+
     /// The embedder's data.
     pub fn data(&self) -> &T {
         &self.store.data
@@ -66,12 +78,22 @@ impl<T: 'static> Caller<'_, T> {
 
     /// The calling instance, if a guest called.
     pub fn instance(&self) -> Option<Instance> {
-        self.instance
+        let core = &self.store.core;
+        // The word before the place that a call returns to is one of the call itself.
+        let address = self.return_address.addr().checked_sub(size_of::<u64>())?;
+        let record: *const FuncRec = core.code.find(address)?.0.record.cast();
+        // SAFETY: code belongs to a live record, or to none (then this is null), and lives as long as that. The code
+        // of a function of a module has an instance.
+        let instance = unsafe { record.as_ref()?.instance.as_ref()? };
+        Some(Instance {
+            store: core.id,
+            group: instance.group,
+        })
     }
 
     /// An export of the calling instance.
     pub fn get_export(&mut self, name: &str) -> Option<Extern> {
-        let instance = self.instance?;
+        let instance = self.instance()?;
         instance.get_export(self, name)
     }
 }
@@ -126,17 +148,6 @@ fn type_of<P: WasmParams, R: HostResults>() -> FuncType {
     FuncType::new(params, results)
 }
 
-/// The instance that calls a host function.
-fn calling_instance<T: 'static>(store: &StoreInner<T>) -> Option<Instance> {
-    let caller: *const InstanceRec = store.core.caller;
-    // SAFETY: it is null or the instance whose code is calling, which lives at least as long as its code runs.
-    let group = unsafe { caller.as_ref()?.group };
-    Some(Instance {
-        store: store.core.id,
-        group,
-    })
-}
-
 /// Converts parameters, calls, converts results.
 ///
 /// # Safety
@@ -154,12 +165,8 @@ unsafe fn call_typed<T: 'static, P: WasmParams, R: HostResults>(
         let params = P::load(slots, inner.core.id);
         (inner, params)
     };
-    let instance = calling_instance(inner);
     let outcome = {
-        let caller = Caller {
-            store: &mut *inner,
-            instance,
-        };
+        let caller = Caller::new(inner);
         catch_unwind(AssertUnwindSafe(move || call(caller, params).into_values()))
     };
     match outcome {
@@ -188,11 +195,7 @@ pub(crate) fn dynamic<T: 'static>(
             .iter()
             .map(|ty| Val::default_for(*ty))
             .collect();
-        let instance = calling_instance(inner);
-        let caller = Caller {
-            store: &mut *inner,
-            instance,
-        };
+        let caller = Caller::new(inner);
         catch_unwind(AssertUnwindSafe(|| call(caller, &params, &mut results)))
             .unwrap_or_else(|payload| Err(panicked("host function", &*payload)))?;
         for (i, ((slot, result), ty)) in

@@ -8,7 +8,8 @@
 use super::group::{Group, Records, room_for};
 use super::instance::{Extern, Instance};
 use super::records::{FuncKind, FuncRec, GlobalRec, InstanceRec, MemoryRec, TableRec};
-use super::store::{StoreCore, call, release};
+use super::release::release;
+use super::store::{StoreCore, call};
 use super::{func, memory, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{
@@ -261,6 +262,7 @@ unsafe fn create(
             globals.push(GlobalRec {
                 value: 0,
                 ty: definition.ty,
+                is_cell: false,
                 group,
                 place,
             });
@@ -505,7 +507,7 @@ mod tests {
     }
 
     fn groups<T>(store: &Store<T>) -> usize {
-        store.inner.core.groups.iter().flatten().count()
+        store.inner.core.groups.iter().count()
     }
 
     #[test]

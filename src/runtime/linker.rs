@@ -16,7 +16,6 @@ use crate::module::{ExternKind, FuncType, Module};
 use crate::trap::{Trap, TrapCode};
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::ptr::null_mut;
 use std::sync::Arc;
 
 /// Definitions by module and field name, for stores with data `T`.
@@ -295,7 +294,7 @@ fn realize(core: &mut StoreCore, definition: &Definition) -> Result<Extern> {
             {
                 return Ok((*func).into());
             }
-            let func = core.add_func(ty, FuncKind::Host(call.clone()), null_mut());
+            let func = core.add_func(ty, FuncKind::Host(call.clone()));
             core.linked.insert(key, func);
             Ok(func.into())
         }

@@ -5,7 +5,7 @@
 //! groups. [`func`], [`memory`], [`table`], [`global`] and [`instance`] are the handles of the API,
 //! with the operations on the record behind each; [`host`] makes functions from closures,
 //! [`typed`] and [`value`] carry values in and out, [`deferred`] holds functions that lead to others,
-//! [`instantiate`] makes instances, [`linker`] finds their imports by name.
+//! [`instantiate`] makes instances, [`release`] takes them away, [`linker`] finds imports by name.
 #![allow(
     clippy::needless_borrow,
     reason = "references to what a raw pointer leads to are written out: rustc refuses most implicit ones"
@@ -22,6 +22,7 @@ mod limits;
 mod linker;
 pub(crate) mod memory;
 pub(crate) mod records;
+mod release;
 pub(crate) mod store;
 pub(crate) mod table;
 #[cfg(test)]

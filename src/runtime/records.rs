@@ -76,7 +76,7 @@ pub(crate) enum FuncKind {
         resolve: Option<HostResolve>,
     },
     /// Calls `table[p]`, `p` being parameter number `pointer`, with the other parameters, dropping surplus
-    /// ones, inside the interpreter loop. `FuncRec::mem` is the table's home.
+    /// ones, inside the interpreter loop.
     Trampoline { table: *mut TableRec, pointer: u16 },
 }
 
@@ -132,6 +132,8 @@ pub(crate) struct GlobalRec {
     /// Slot value: i32 in the low half, f32 as bits, references as in tables.
     pub value: u64,
     pub ty: GlobalType,
+    /// Code holds the value as constants, which every change patches; see [`Global::cell`](super::Global::cell).
+    pub is_cell: bool,
     pub group: u32,
     pub place: u32,
 }
@@ -224,6 +226,8 @@ pub(crate) struct Hooks {
     /// The record `target` is now what the deferred `func` stands for: later calls go there.
     pub bound:
         unsafe fn(core: *mut super::store::StoreCore, func: *mut FuncRec, target: *mut FuncRec),
+    /// The value of a cell has changed: patches the constants that code made of it.
+    pub global_changed: unsafe fn(core: *mut super::store::StoreCore, global: *mut GlobalRec),
     /// Frees the code of all functions of a group that is released.
     pub release: unsafe fn(core: *mut super::store::StoreCore, group: u32),
 }

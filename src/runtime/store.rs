@@ -6,16 +6,16 @@
 //! borrow, so nothing here may keep a reference across a call.
 
 use super::func::Func;
-use super::group::Group;
+use super::group::{Group, Groups};
 use super::limits::{InterruptHandle, Limiter, ResourceLimiter, erase};
 use super::records::{Ctx, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, TableRec};
+use super::release::release;
 use super::{Global, Instance, Memory, Table};
 use crate::config::Engine;
 use crate::error::{Error, Result};
 use crate::ir::code::CodeMap;
-use crate::module::{RefType, ValType};
 use std::collections::HashMap;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -73,11 +73,13 @@ pub(crate) struct StoreCore {
     pub interrupt: Arc<AtomicBool>,
     /// When the guest has to stop.
     pub deadline: Option<Instant>,
-    /// The instance whose code calls a host function. `exec` writes it before each call of a host function;
-    /// null if the embedder calls.
-    pub caller: *mut InstanceRec,
-    /// Owners of all records, by group number. Released groups are `None`: numbers are never used again.
-    pub groups: Vec<Option<Box<Group>>>,
+    /// The return address of the code that calls a host function. `exec` writes it before each call of a host
+    /// function; whose code it is gets looked up only when somebody asks. Null if the embedder calls.
+    pub caller: *const u8,
+    /// Owners of all records.
+    pub groups: Groups,
+    /// Groups that were released although something that stays leads to them.
+    pub held: Vec<Group>,
     /// Asked before anything grows.
     pub limiter: Option<Limiter>,
     /// Host functions of linkers that this store has already, by the address of their closure.
@@ -117,7 +119,7 @@ impl<T: 'static> Store<T> {
                 memory: null_mut(),
                 acc: 0,
                 facc: 0.0,
-                ip: std::ptr::null(),
+                ip: null(),
                 sp: null_mut(),
                 loop_mem: null_mut(),
                 loop_len: 0,
@@ -133,8 +135,9 @@ impl<T: 'static> Store<T> {
             code: CodeMap::default(),
             interrupt: Arc::default(),
             deadline: None,
-            caller: null_mut(),
-            groups: Vec::new(),
+            caller: null(),
+            groups: Groups::default(),
+            held: Vec::new(),
             limiter: None,
             linked: HashMap::new(),
         };
@@ -268,24 +271,26 @@ impl<T: 'static> StoreContextMut<'_, T> {
         Mark(self.0.core.next_group())
     }
 
-    /// Releases every instance, function, memory, table and global created since `mark`; their handles become invalid.
+    /// Releases every instance, function, memory, table and global created between two marks; their handles become
+    /// invalid.
     ///
-    /// References to released functions are removed from all tables, globals and segments that stay. The caller
-    /// makes sure of the rest: no released function is running, no instance that stays imports anything released,
-    /// and no deferred function that stays is bound to a released one.
-    pub(crate) fn release_since(&mut self, mark: Mark) {
-        let groups = mark.0..self.0.core.next_group();
-        self.0.core.release(groups);
-    }
-
-    /// Releases everything created between two marks as [`release_since`](Self::release_since) does.
+    /// References to released functions are removed from all tables, mutable globals and segments that stay. If
+    /// something that stays leads to them otherwise (imports them, or is a deferred function bound to them), they are
+    /// kept until the store goes. The caller makes sure that no released function is running.
     pub(crate) fn release_between(&mut self, from: Mark, to: Mark) {
-        self.0.core.release(from.0..to.0);
+        let core: *mut StoreCore = &mut self.0.core;
+        // SAFETY: `core` comes from the exclusive borrow of the store.
+        unsafe { release(core, from.0..to.0.min(self.0.core.next_group())) }
     }
 
-    /// Releases one group (that of an instance or of one host object) as [`release_since`](Self::release_since) does.
+    #[cfg(test)]
+    pub(crate) fn release_since(&mut self, mark: Mark) {
+        self.release_between(mark, self.mark());
+    }
+
+    #[cfg(test)]
     pub(crate) fn release_group(&mut self, group: u32) {
-        self.0.core.release(group..group.saturating_add(1));
+        self.release_between(Mark(group), Mark(group + 1));
     }
 }
 
@@ -326,7 +331,7 @@ pub(crate) unsafe fn call(
         let outer = ((*core).ctx.core, (*core).ctx.store, (*core).caller);
         (*core).ctx.core = core;
         (*core).ctx.store = store;
-        (*core).caller = null_mut();
+        (*core).caller = null();
         let result = ((*core).hooks.call)(core, store, func, slots);
         ((*core).ctx.core, (*core).ctx.store, (*core).caller) = outer;
         result
@@ -385,96 +390,19 @@ impl StoreCore {
 
     /// The number that the next group will have.
     pub fn next_group(&self) -> u32 {
-        u32::try_from(self.groups.len()).unwrap_or_else(|_| panic!("more than 2^32 groups"))
+        self.groups.next()
     }
 
     /// Takes over the records of a group whose number is [`next_group`](Self::next_group).
     pub fn add_group(&mut self, group: Group) {
-        self.groups.push(Some(Box::new(group)));
+        self.groups.push(group);
     }
 
     fn group(&self, store: u32, group: u32) -> Option<&Group> {
         if store != self.id {
             return None;
         }
-        self.groups.get(usize::try_from(group).ok()?)?.as_deref()
-    }
-
-    /// Releases the groups with these numbers.
-    fn release(&mut self, released: std::ops::Range<u32>) {
-        let core: *mut StoreCore = self;
-        // SAFETY: `core` comes from the exclusive borrow of this function, which is not used again.
-        unsafe { release(core, released) }
-    }
-}
-
-/// Releases groups: first removes what staying records hold of them, then frees their code, then the records.
-///
-/// # Safety
-/// `core` is live and exclusively the caller's; see [`StoreContextMut::release_since`] for what else must hold.
-pub(crate) unsafe fn release(core: *mut StoreCore, released: std::ops::Range<u32>) {
-    // SAFETY: all groups are still alive in this block, so every record and every reference that tables, globals
-    // and segments hold leads to a live record. References made here do not outlive their statement, and hooks are
-    // called with pointers only.
-    unsafe {
-        let gone = |func: u64| func != 0 && released.contains(&(*(func as *const FuncRec)).group);
-        for number in 0..(*core).next_group() {
-            let Some(group) = (&(*core).groups)[number as usize].as_deref() else {
-                continue;
-            };
-            let (tables, globals, instance) = (
-                group.tables.iter(),
-                group.globals.iter(),
-                group.instance.get(0),
-            );
-            if released.contains(&number) {
-                tables.for_each(|table| super::table::forget_waiting(table));
-                continue;
-            }
-            for table in tables.filter(|table| (**table).element == RefType::Func) {
-                let home = (*table).home;
-                if !home.is_null() && released.contains(&(*home).group) {
-                    super::table::rehome(core, table, null_mut());
-                }
-                for index in 0..(*table).len {
-                    if gone(super::table::slot_at(table, index)) {
-                        super::table::put(core, table, index, 0);
-                    }
-                }
-            }
-            for global in globals.filter(|g| (**g).ty.value == ValType::Ref(RefType::Func)) {
-                if gone((*global).value) {
-                    (*global).value = 0;
-                }
-            }
-            if let Some(instance) = instance {
-                let types = (*instance).module.clone();
-                let segments = (&mut (*instance).elements).iter_mut();
-                for (segment, ty) in segments.zip(&types.0.elements) {
-                    if ty.ty == RefType::Func {
-                        segment
-                            .iter_mut()
-                            .filter(|f| gone(**f))
-                            .for_each(|f| *f = 0);
-                    }
-                }
-            }
-        }
-        let caller = (*core).caller;
-        if !caller.is_null() && released.contains(&(*caller).group) {
-            (*core).caller = null_mut();
-        }
-    }
-    for number in released {
-        // SAFETY: `core` is live; the group is taken out before its records die, so nothing finds them any more.
-        unsafe {
-            let place = number as usize;
-            if (&(*core).groups).get(place).is_some_and(Option::is_some) {
-                ((*core).hooks.release)(core, number);
-                let group = (&mut (*core).groups)[place].take();
-                drop(group);
-            }
-        }
+        self.groups.get(group)
     }
 }
 
@@ -581,7 +509,7 @@ mod tests {
     use super::super::testing;
     use super::*;
     use crate::config::Config;
-    use crate::module::{FuncType, GlobalType, MemoryType, TableType};
+    use crate::module::{FuncType, GlobalType, MemoryType, RefType, TableType, ValType};
     use crate::runtime::{Ref, Val};
 
     #[test]
@@ -685,7 +613,13 @@ mod tests {
         };
         let memory = Memory::new(&mut store, pages).unwrap();
         let later = Table::new(&mut store, funcs, stays.into()).unwrap();
-        table.set_home(&mut store, memory).unwrap();
+        let (core, _) = store.inner.pointers();
+        let (record, home) = (
+            store.inner.core.table(table),
+            store.inner.core.memory(memory),
+        );
+        // SAFETY: the records are live.
+        unsafe { super::super::table::settle(core, record, home) };
         table.set(&mut store, 0, goes.into()).unwrap();
         table.set(&mut store, 1, stays.into()).unwrap();
         global.set(&mut store, goes.into()).unwrap();

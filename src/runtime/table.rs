@@ -4,6 +4,7 @@
 //! reads, and, while the entry holds a function's stub, a note in [`FuncRec::waiting`] so that the entry gets
 //! the code once the function is translated. [`put`] is the only place that changes them.
 
+use super::Func;
 use super::deferred::final_target;
 use super::group::{Group, Records};
 use super::limits::{Growing, Growth, allows};
@@ -11,7 +12,6 @@ use super::memory::limit;
 use super::records::{Entry, FuncKind, FuncRec, InstanceRec, MemoryRec, TableRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
 use super::value::Ref;
-use super::{Func, Memory};
 use crate::error::{Error, Result};
 use crate::module::{RefType, TableType};
 use crate::trap::TrapCode;
@@ -122,19 +122,6 @@ impl Table {
                 limit("elements of a table", needed, (*table).maximum)
             })
         }
-    }
-
-    /// Makes entries right for callers that run with `memory` if nothing has decided that yet. A dynamic linker
-    /// calls it before it fills a table that no instance has imported.
-    ///
-    /// # Errors
-    /// A handle of another store.
-    pub(crate) fn set_home(&self, mut store: impl AsContextMut, memory: Memory) -> Result<()> {
-        let core = &mut store.as_context_mut().0.core;
-        let (table, memory) = (core.find_table(*self)?, core.find_memory(memory)?);
-        // SAFETY: both records are live.
-        unsafe { settle(core, table, memory) };
-        Ok(())
     }
 }
 
@@ -496,7 +483,6 @@ pub(crate) unsafe fn rehome(core: *mut StoreCore, table: *mut TableRec, home: *m
     // SAFETY: by the contract; the references that are put back were in the table already.
     unsafe {
         (*table).home = home;
-        super::deferred::rehome_trampolines(core, table, home);
         for index in 0..(*table).len {
             let slot = slot_at(table, index);
             if slot != 0 {
@@ -536,7 +522,7 @@ mod tests {
     use super::super::testing;
     use super::*;
     use crate::module::{FuncType, MemoryType};
-    use crate::runtime::{Store, StoreLimits};
+    use crate::runtime::{Memory, Store, StoreLimits};
 
     fn ty(element: RefType, minimum: u64, maximum: Option<u64>) -> TableType {
         TableType {
@@ -701,7 +687,7 @@ mod tests {
         assert_eq!(contents(&mut store, table), [f, g, h, f, f, f, g]);
         assert_eq!(notes(&mut store, funcs[0]), [0, 3, 4, 5]);
         assert_eq!(notes(&mut store, funcs[1]), [1, 6]);
-        assert_eq!(notes(&mut store, funcs[3]), []);
+        assert!(notes(&mut store, funcs[3]).is_empty());
     }
 
     #[test]
@@ -739,12 +725,16 @@ mod tests {
             unsafe { (*store.inner.core.func(func)).mem = memory };
             table.set(&mut store, index, func.into()).unwrap();
             assert_eq!(code(&mut store, index as usize), testing::THUNK.as_ptr());
-            assert_eq!(notes(&mut store, func), []);
+            assert!(notes(&mut store, func).is_empty());
         }
-        table.set_home(&mut store, memories[0]).unwrap();
+        let (core, _, record) = pointers(&mut store, table);
+        // SAFETY: the records are live.
+        unsafe { settle(core, record, records[0]) };
         assert_ne!(code(&mut store, 0), testing::THUNK.as_ptr());
         assert_eq!(code(&mut store, 1), testing::THUNK.as_ptr());
-        table.set_home(&mut store, memories[1]).unwrap();
+        let (core, _, record) = pointers(&mut store, table);
+        // SAFETY: the records are live.
+        unsafe { settle(core, record, records[1]) };
         assert_eq!(code(&mut store, 1), testing::THUNK.as_ptr());
         contents(&mut store, table);
     }

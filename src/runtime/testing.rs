@@ -1,6 +1,6 @@
 //! Hooks for tests of the runtime without an interpreter: only host functions and functions bound to them run.
 
-use super::records::{Entry, FuncKind, FuncRec, Hooks, InstanceRec, TableRec};
+use super::records::{Entry, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, TableRec};
 use super::store::{Store, StoreCore};
 use crate::config::{Config, Engine};
 use crate::error::{Error, Result};
@@ -11,8 +11,12 @@ pub(crate) static HOOKS: Hooks = Hooks {
     call,
     translate_all,
     bound,
+    global_changed,
     release,
 };
+
+/// There is no code that could hold a global's value.
+unsafe fn global_changed(_: *mut StoreCore, _: *mut GlobalRec) {}
 
 /// A store with the default configuration and a small stack.
 pub(crate) fn store<T: 'static>(data: T) -> Store<T> {

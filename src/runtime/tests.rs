@@ -109,7 +109,7 @@ fn a_limiter_refuses_growth_of_the_guest_or_ends_it() {
             (func (export "memory") (param i32) (result i32) (memory.grow (local.get 0)))
             (func (export "table") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))"#;
         let guest = instance(&mut store, text, &[]);
-        let mut grow =
+        let grow =
             |store: &mut Store<Budget>, name, by: i32| run::<_, i32, _>(store, guest, name, by);
         assert_eq!(grow(&mut store, "memory", 2).unwrap(), 1);
         assert_eq!(grow(&mut store, "memory", 1).unwrap(), -1);
@@ -136,7 +136,7 @@ fn table_elements_go_to_translated_code_and_to_host_functions_alike() {
                 (call_indirect (type $f) (local.get 1) (local.get 0))))"#;
         let guest = instance(&mut store, text, &[]);
         let table = guest.get_table(&mut store, "t").unwrap();
-        let mut call =
+        let call =
             |store: &mut Store<()>, index: u32| run::<_, i32, _>(store, guest, "run", (index, 10));
         // Element 5 is beyond the places that the function notes, so its entry stays the stub.
         for index in [5, 0, 5, 3] {
@@ -175,7 +175,7 @@ fn functions_in_a_shared_table_run_with_their_own_memory() {
     everywhere(|engine| {
         let mut store = Store::new(engine, ());
         let table = new_table(&mut store, 4);
-        let mut cell = |store: &mut Store<()>, at: i32| {
+        let cell = |store: &mut Store<()>, at: i32| {
             let ty = crate::module::GlobalType {
                 value: ValType::I32,
                 mutable: false,
@@ -297,7 +297,7 @@ fn trampolines_drop_surplus_arguments_and_nest_deeply() {
             (func (export "run") (param i32 i32 i32 i32) (result i32)
                 (call $call (local.get 0) (local.get 1) (local.get 2) (local.get 3))))"#;
         let guest = instance(&mut store, text, &[table.into(), middle.into()]);
-        let mut call = |store: &mut Store<()>, params: (i32, i32, i32, i32)| {
+        let call = |store: &mut Store<()>, params: (i32, i32, i32, i32)| {
             run::<_, i32, _>(store, guest, "run", params)
         };
         assert_eq!(call(&mut store, (1, 0, 2, 3)).unwrap(), 5);

@@ -396,7 +396,7 @@ impl Translator<'_> {
                     Operand::Slot(slot) => self
                         .out
                         .emit(Family::Return.form(1 + class(*ty) as u16), slot << 16),
-                    Operand::Imm(value) => self
+                    Operand::Imm(value, _) => self
                         .out
                         .emit(Family::Return.form(3), u64::from(value as u32) << 32),
                 };
@@ -415,7 +415,11 @@ impl Translator<'_> {
     fn arguments(&mut self, count: usize) -> usize {
         let base = self.stack.len() - count.min(self.stack.len());
         for height in self.lazy_from()..base {
-            if matches!(self.stack[height].place, Place::Acc { .. }) {
+            // The callee uses the accumulators, and it may change cells.
+            if matches!(
+                self.stack[height].place,
+                Place::Acc { .. } | Place::Cell { .. }
+            ) {
                 self.settle(height);
             }
         }

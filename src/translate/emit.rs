@@ -1,6 +1,7 @@
 //! The code buffer: instructions as words, displacements that are filled in later, and the note of
 //! where instructions start.
 
+use super::Field;
 use crate::ir::ops::Op;
 
 /// No instruction.
@@ -14,6 +15,8 @@ pub(super) struct Emitter {
     pub starts: Vec<u32>,
     pub jump_entries: Vec<u32>,
     pub places: Vec<(u32, u32)>,
+    /// Immediates that are the value of a cell, ascending by word.
+    pub relocations: Vec<Field>,
     /// Byte offset in the module of the operator being translated.
     pub offset: u32,
     /// Start of the last instruction, [`NONE`] behind a label: it may be patched or fused.
@@ -76,6 +79,13 @@ impl Emitter {
                 .is_some_and(|(word, _)| *word as usize >= start)
             {
                 self.places.pop();
+            }
+            while self
+                .relocations
+                .last()
+                .is_some_and(|field| field.word >= start)
+            {
+                self.relocations.pop();
             }
         }
         self.last = self.before.take();

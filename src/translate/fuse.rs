@@ -3,7 +3,7 @@
 
 use super::emit::Fixup;
 use super::stack::{Operand, Place, Popped};
-use super::{Translator, class};
+use super::{Field, Translator, class};
 use crate::ir::ops::{BRANCH, Family, Op};
 use crate::module::ValType;
 
@@ -20,6 +20,18 @@ mod address {
     pub const OTHER_MEMORY: u16 = 16;
 }
 
+/// An address as the fields of a load or store.
+struct Address {
+    form: u16,
+    /// The slot in the base field.
+    base: u64,
+    /// Word @16, if the form has one.
+    more: Option<u64>,
+    offset: u64,
+    /// The cell that the offset field holds, and what is added to it.
+    cell: Option<((u32, u32), u32)>,
+}
+
 /// Forms of value operators, by operands.
 mod operands {
     pub const SS: u16 = 0;
@@ -32,8 +44,12 @@ mod operands {
 impl Translator<'_> {
     /// `i32.add` of values that become an address: gives the value if nothing has to be emitted.
     fn fold_add(x: Place, y: Place) -> Option<Place> {
-        use Place::{Const, Local, Scaled, Sum};
+        use Place::{Cell, Const, Local, Scaled, Sum};
         Some(match (x, y) {
+            (Cell { cell, addend }, Const(k)) | (Const(k), Cell { cell, addend }) => Cell {
+                cell,
+                addend: addend.wrapping_add(k as u32),
+            },
             (Const(a), Const(b)) => Const(u64::from((a as u32).wrapping_add(b as u32))),
             (Local(local), Const(k)) | (Const(k), Local(local)) => Sum(local, k as u32),
             (Sum(local, j), Const(k)) | (Const(k), Sum(local, j)) => {
@@ -136,7 +152,8 @@ impl Translator<'_> {
                 result,
             );
         }
-        let constant = |popped: Popped| matches!(popped.place, Place::Const(_));
+        let constant =
+            |popped: Popped| matches!(popped.place, Place::Const(_) | Place::Cell { .. });
         if commutes && constant(x) && !constant(y) {
             std::mem::swap(&mut x, &mut y);
         }
@@ -171,8 +188,8 @@ impl Translator<'_> {
         let (form, word, immediate) = match (left, right) {
             (Operand::Slot(a), Operand::Slot(b)) => (operands::SS, a << 16 | b << 32, None),
             (Operand::Acc, Operand::Slot(b)) => (operands::AS, b << 32, None),
-            (Operand::Slot(a), Operand::Imm(value)) => (operands::SI, a << 16, Some(value)),
-            (Operand::Acc, Operand::Imm(value)) => (operands::AI, 0, Some(value)),
+            (Operand::Slot(a), Operand::Imm(value, _)) => (operands::SI, a << 16, Some(value)),
+            (Operand::Acc, Operand::Imm(value, _)) => (operands::AI, 0, Some(value)),
             (Operand::Slot(a), _) => (operands::SA, a << 16, None),
             // An immediate is never a first operand, and two accumulators were told apart above.
             _ => (operands::AS, 0, None),
@@ -183,6 +200,9 @@ impl Translator<'_> {
             _ => word,
         };
         let start = self.emit_operator(family, form, word);
+        if let Operand::Imm(_, Some(cell)) = right {
+            self.relocate(start + 1, true, cell, 0);
+        }
         if let (Some(value), true) = (immediate, wide) {
             self.out.push(value);
         }
@@ -245,8 +265,15 @@ impl Translator<'_> {
         self.binary(family, ValType::I32, true);
     }
 
-    /// The words of an address and its form: (form, field of the base slot, word @16 if any).
-    fn address(&mut self, popped: Popped, offset: u64) -> (u16, u64, Option<u64>, u64) {
+    /// How an access names its address.
+    fn address(&mut self, popped: Popped, offset: u64) -> Address {
+        let mut address = Address {
+            form: address::CONST,
+            base: 0,
+            more: None,
+            offset,
+            cell: None,
+        };
         match popped.place {
             Place::Scaled {
                 base,
@@ -254,30 +281,40 @@ impl Translator<'_> {
                 shift,
                 offset: add,
             } => {
-                let word = self.near(self.local_slot(index)) << 32
-                    | u64::from(add)
-                    | u64::from(shift) << 48;
-                match base {
+                let index = self.near(self.local_slot(index)) << 32;
+                address.more = Some(index | u64::from(add) | u64::from(shift) << 48);
+                address.form = match base {
                     Some(base) => {
-                        let base = self.near(self.local_slot(base));
-                        (address::SLOT_SCALED, base, Some(word), offset)
+                        address.base = self.near(self.local_slot(base));
+                        address::SLOT_SCALED
                     }
-                    None => (address::SCALED, 0, Some(word), offset),
-                }
+                    None => address::SCALED,
+                };
             }
             Place::Sum(local, add) => {
-                let base = self.near(self.local_slot(local));
-                (address::SLOT_IMM, base, Some(u64::from(add)), offset)
+                address.base = self.near(self.local_slot(local));
+                address.more = Some(u64::from(add));
+                address.form = address::SLOT_IMM;
             }
-            // The sum of a constant address and the offset still is a 32-bit field, or it is out of bounds for good.
+            // The sum of a constant address and the offset is a 32-bit field, or it is out of bounds for good.
             Place::Const(at) if (at & 0xffff_ffff) + offset <= u64::from(u32::MAX) => {
-                (address::CONST, 0, None, (at & 0xffff_ffff) + offset)
+                address.offset += at & 0xffff_ffff;
+            }
+            Place::Cell { cell, addend }
+                if self.cell_value(cell, addend) + offset <= u64::from(u32::MAX) =>
+            {
+                address.offset += self.cell_value(cell, addend);
+                address.cell = Some(((cell, addend), offset as u32));
             }
             _ => match self.operand(popped, false) {
-                Operand::Slot(base) => (address::SLOT, base, None, offset),
-                _ => (address::ACC, 0, None, offset),
+                Operand::Slot(base) => {
+                    address.base = base;
+                    address.form = address::SLOT;
+                }
+                _ => address.form = address::ACC,
             },
         }
+        address
     }
 
     /// A load.
@@ -298,12 +335,21 @@ impl Translator<'_> {
             self.out.push(b);
             return self.result(start, result);
         }
-        let (form, base, more, offset) = self.address(popped, offset);
+        let Address {
+            form,
+            base,
+            more,
+            offset,
+            cell,
+        } = self.address(popped, offset);
         let start = self
             .out
             .emit_at(family.form(form), base << 16 | offset << 32);
         if let Some(more) = more {
             self.out.push(more);
+        }
+        if let Some((cell, offset)) = cell {
+            self.relocate(start + 1, true, cell, offset);
         }
         self.result(start, result);
     }
@@ -351,7 +397,7 @@ impl Translator<'_> {
         }
         let mut source = self.operand(value, true);
         let scaled = matches!(base.place, Place::Scaled { .. });
-        if let (Operand::Imm(_), true) = (source, scaled) {
+        if let (Operand::Imm(..), true) = (source, scaled) {
             // There is no form with a scaled address and an immediate.
             let slot = self.height_slot(base.height);
             self.scaled_to(base.place, slot);
@@ -361,20 +407,26 @@ impl Translator<'_> {
         if source == Operand::Acc && !value.is_acc() && base.place == value.place {
             source = Operand::Slot(self.slot_operand(value));
         }
-        let (form, base, more, offset) = self.address(base, offset);
+        let Address {
+            form,
+            base,
+            more,
+            offset,
+            cell,
+        } = self.address(base, offset);
         let name = match (form, source) {
             (address::SLOT, Operand::Slot(_)) => "ss",
             (address::SLOT, Operand::Acc) => "sa",
-            (address::SLOT, Operand::Imm(_)) => "si",
+            (address::SLOT, Operand::Imm(..)) => "si",
             (address::ACC, Operand::Slot(_)) => "as",
             (address::ACC, Operand::Acc) => "aa",
-            (address::ACC, Operand::Imm(_)) => "ai",
+            (address::ACC, Operand::Imm(..)) => "ai",
             (address::CONST, Operand::Slot(_)) => "is",
             (address::CONST, Operand::Acc) => "ia",
-            (address::CONST, Operand::Imm(_)) => "ii",
+            (address::CONST, Operand::Imm(..)) => "ii",
             (address::SLOT_IMM, Operand::Slot(_)) => "ps",
             (address::SLOT_IMM, Operand::Acc) => "pa",
-            (address::SLOT_IMM, Operand::Imm(_)) => "pi",
+            (address::SLOT_IMM, Operand::Imm(..)) => "pi",
             (address::SCALED, Operand::Slot(_)) => "qs",
             (address::SCALED, _) => "qa",
             (_, Operand::Slot(_)) => "rs",
@@ -385,15 +437,22 @@ impl Translator<'_> {
         } else {
             0
         };
-        self.out
+        let start = self
+            .out
             .emit_at(family.form(store_form(name)), base | slot | offset << 32);
+        if let Some((cell, offset)) = cell {
+            self.relocate(start + 1, true, cell, offset);
+        }
+        if let Operand::Imm(_, Some(cell)) = source {
+            self.relocate(start + 2, more.is_some(), cell, 0);
+        }
         match (source, more) {
-            (Operand::Imm(imm), Some(more)) if value.ty != ValType::I32 => {
+            (Operand::Imm(imm, _), Some(more)) if value.ty != ValType::I32 => {
                 self.out.push(more);
                 self.out.push(imm);
             }
-            (Operand::Imm(imm), Some(more)) => self.out.push(more | u64::from(imm as u32) << 32),
-            (Operand::Imm(imm), None) => self.out.push(imm),
+            (Operand::Imm(imm, _), Some(more)) => self.out.push(more | u64::from(imm as u32) << 32),
+            (Operand::Imm(imm, _), None) => self.out.push(imm),
             (_, Some(more)) => self.out.push(more),
             (_, None) => {}
         }
@@ -487,13 +546,31 @@ impl Translator<'_> {
         let word = self.out.code[producer + 1];
         let wide = self.out.code.get(producer + 2).copied();
         let before = self.out.before;
+        // The immediate moves to another word; so does the relocation of a cell's value.
+        let cell = self
+            .out
+            .relocations
+            .last()
+            .copied()
+            .filter(|field| field.word > producer);
         self.out.retract();
         if let Some(fixup) = self.branch_after_update(family, form, word, producer, before) {
+            if let (Some(field), Fixup::Displacement { start, .. }) = (cell, fixup) {
+                self.out.relocations.push(Field {
+                    word: start + 3,
+                    high: false,
+                    ..field
+                });
+            }
             return Some(fixup);
         }
         let (a, b) = (word >> 16 & 0xffff, word >> 32 & 0xffff);
         let immediate = matches!(form, operands::SI | operands::AI);
-        if immediate && word >> 32 == 0 && matches!(family, Family::I32Eq | Family::I32Ne) {
+        if immediate
+            && cell.is_none()
+            && word >> 32 == 0
+            && matches!(family, Family::I32Eq | Family::I32Ne)
+        {
             let test = if family == Family::I32Eq {
                 Family::BrZ
             } else {
@@ -516,6 +593,13 @@ impl Translator<'_> {
             // Only 32-bit integers have their immediate inside word 1.
             let immediate = if compares_i32(family) { None } else { wide };
             self.out.push(immediate.unwrap_or(word >> 32));
+            if let Some(field) = cell {
+                self.out.relocations.push(Field {
+                    word: start + 2,
+                    high: false,
+                    ..field
+                });
+            }
         }
         Some(Fixup::Displacement { start, field: 12 })
     }

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, GlobalType, Module, ValType};
 use emit::Emitter;
 use stack::Item;
+use std::collections::HashMap;
 use wasmparser::{BinaryReader, FunctionBody};
 
 /// What linking decided, as translation needs it.
@@ -55,6 +56,8 @@ pub(crate) struct GlobalCell {
     /// Present value; final if the global is immutable.
     pub value: u64,
     pub ty: GlobalType,
+    /// Group and place, if it is a cell whose value code holds as constants.
+    pub cell: Option<(u32, u32)>,
 }
 
 /// A table.
@@ -74,8 +77,25 @@ pub(crate) struct Translation {
     pub jump_entries: Vec<u32>,
     /// (word, byte offset in the module) of instructions that can trap or call.
     pub places: Vec<(u32, u32)>,
+    /// Fields that hold the value of a cell.
+    pub relocations: Vec<Field>,
     /// Bytes of the frame.
     pub frame: u32,
+}
+
+/// A 32-bit immediate that is the value of a global plus constants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    /// Word of the code.
+    pub word: usize,
+    /// Whether it is the upper half of the word.
+    pub high: bool,
+    /// Group and place of the global.
+    pub global: (u32, u32),
+    /// Added to the value, modulo 2^32.
+    pub addend: u32,
+    /// Added to that without wrapping.
+    pub offset: u32,
 }
 
 /// Translates the body of a defined function.
@@ -123,6 +143,9 @@ struct Translator<'a> {
     scratch: u32,
     /// Open fuel checks: (instruction, operators counted for it).
     checks: Vec<(usize, u32)>,
+    /// Cells that the function reads: the global and its present value.
+    cells: Vec<((u32, u32), u32)>,
+    cell_numbers: HashMap<(u32, u32), u32>,
 }
 
 /// Slots between parameters and other locals that bring far operands near: an instruction has at most four
@@ -174,6 +197,8 @@ impl<'a> Translator<'a> {
             far,
             scratch: 0,
             checks: Vec::new(),
+            cells: Vec::new(),
+            cell_numbers: HashMap::new(),
         };
         translator.enter(ty);
         let mut reader = body.get_operators_reader().map_err(unreadable)?;
@@ -212,6 +237,7 @@ impl<'a> Translator<'a> {
             starts,
             jump_entries,
             places,
+            relocations,
             ..
         } = self.out;
         Ok(Some(Translation {
@@ -219,6 +245,7 @@ impl<'a> Translator<'a> {
             starts,
             jump_entries,
             places,
+            relocations,
             frame,
         }))
     }

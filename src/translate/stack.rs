@@ -1,7 +1,7 @@
 //! The virtual operand stack: where each value is, and how it gets into a slot or an operand.
 
 use super::emit::NONE;
-use super::{NEAR, SCRATCH_SLOTS, Translator, class};
+use super::{Field, NEAR, SCRATCH_SLOTS, Translator, class};
 use crate::ir::ops::Family;
 use crate::module::ValType;
 
@@ -14,6 +14,8 @@ pub(super) const LAZY: usize = 32;
 pub(super) enum Place {
     /// A constant, as a slot value.
     Const(u64),
+    /// The value of the linker's cell with this number plus a constant.
+    Cell { cell: u32, addend: u32 },
     /// What the local holds now.
     Local(u32),
     /// An i32 local plus a constant.
@@ -45,8 +47,8 @@ pub(super) enum Operand {
     /// A slot offset, near.
     Slot(u64),
     Acc,
-    /// A constant as a slot value.
-    Imm(u64),
+    /// A constant as a slot value; of a cell, its number and the constant added to it.
+    Imm(u64, Option<(u32, u32)>),
 }
 
 /// A value taken from the stack, with the height it had.
@@ -180,6 +182,43 @@ impl Translator<'_> {
         self.written(target, dst);
     }
 
+    /// `dst = cell + addend`.
+    fn copy_cell(&mut self, dst: u32, cell: u32, addend: u32) {
+        let target = self.target(dst);
+        let start = self.out.emit(Family::Copy.form(3), target);
+        self.out.push(self.cell_value(cell, addend));
+        self.relocate(start + 2, false, (cell, addend), 0);
+        self.written(target, dst);
+    }
+
+    /// What a cell plus a constant is at present.
+    pub fn cell_value(&self, cell: u32, addend: u32) -> u64 {
+        let value = self.cells.get(cell as usize).map_or(0, |cell| cell.1);
+        u64::from(value.wrapping_add(addend))
+    }
+
+    /// The u32 at this half of a word is the cell's value plus a constant, plus an offset that does not wrap.
+    pub fn relocate(&mut self, word: usize, high: bool, cell: (u32, u32), offset: u32) {
+        if let Some((global, _)) = self.cells.get(cell.0 as usize).copied() {
+            self.out.relocations.push(Field {
+                word,
+                high,
+                global,
+                addend: cell.1,
+                offset,
+            });
+        }
+    }
+
+    /// Something may change cells: values that were read before stay what they were.
+    pub fn settle_cells(&mut self) {
+        for height in self.lazy_from()..self.stack.len() {
+            if matches!(self.stack[height].place, Place::Cell { .. }) {
+                self.settle(height);
+            }
+        }
+    }
+
     /// `dst = accumulator of the class`.
     pub fn copy_acc(&mut self, dst: u32, class: usize) {
         if self.far && dst > NEAR {
@@ -225,6 +264,7 @@ impl Translator<'_> {
         match place {
             Place::Slot => self.copy(dst, self.height_slot(height)),
             Place::Const(value) => self.copy_const(dst, value),
+            Place::Cell { cell, addend } => self.copy_cell(dst, cell, addend),
             Place::Local(local) => self.copy(dst, self.local_slot(local)),
             Place::Sum(local, constant) => self.add_to(dst, local, constant),
             Place::Scaled { .. } => self.scaled_to(place, dst),
@@ -345,7 +385,10 @@ impl Translator<'_> {
                     Operand::Slot(self.near(self.local_slot(local)))
                 }
             }
-            Place::Const(value) if immediate => Operand::Imm(value),
+            Place::Const(value) if immediate => Operand::Imm(value, None),
+            Place::Cell { cell, addend } if immediate => {
+                Operand::Imm(self.cell_value(cell, addend), Some((cell, addend)))
+            }
             place => {
                 let slot = self.height_slot(popped.height);
                 self.max_height = self.max_height.max(popped.height + 3);

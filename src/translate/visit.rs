@@ -23,6 +23,7 @@ mod cold {
     pub const TABLE_COPY: u16 = 11;
     pub const TABLE_INIT: u16 = 12;
     pub const ELEM_DROP: u16 = 13;
+    pub const CELL_SET: u16 = 14;
 }
 
 const I32: ValType = ValType::I32;
@@ -270,6 +271,18 @@ impl Translator<'_> {
         if !global.ty.mutable {
             return self.push(Place::Const(global.value), ty);
         }
+        if let Some(cell) = global.cell {
+            let next = self.cells.len() as u32;
+            let number = *self.cell_numbers.entry(cell).or_insert(next);
+            if number == next {
+                self.cells.push((cell, global.value as u32));
+            }
+            let place = Place::Cell {
+                cell: number,
+                addend: 0,
+            };
+            return self.push(place, ty);
+        }
         self.free_acc(super::class(ty));
         let family = if ty.is_float() {
             Family::GlobalGetF
@@ -283,6 +296,10 @@ impl Translator<'_> {
 
     fn global_set(&mut self, index: u32) {
         let global = self.environment.global(index);
+        if global.cell.is_some() {
+            self.settle_cells();
+            return self.cold(cold::CELL_SET, 1, [global.address, 0], None);
+        }
         let popped = self.pop();
         if let Place::Const(value) = popped.place {
             self.out.emit(Family::GlobalSet.form(3), 0);

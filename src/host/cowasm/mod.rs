@@ -141,10 +141,7 @@ fn define<T: CowasmHost>(
     ty: &FuncType,
 ) -> Option<Func> {
     if kind == Kind::Trampoline {
-        if ty.params().first() != Some(&ValType::I32) {
-            return None;
-        }
-        return Some(Func::trampoline(store, ty.clone(), process.table()?, 0));
+        return trampoline(process, store, ty);
     }
     let process = process.clone();
     let result_type = ty.results().first().copied();
@@ -163,6 +160,27 @@ fn define<T: CowasmHost>(
         Ok(())
     };
     Some(Func::new(store, ty.clone(), call))
+}
+
+/// A function that calls the table's function of its first parameter, inside the interpreter loop.
+fn trampoline<T: CowasmHost>(
+    process: &Process<T>,
+    store: StoreContextMut<'_, T>,
+    ty: &FuncType,
+) -> Option<Func> {
+    if ty.params().first() != Some(&ValType::I32) {
+        return None;
+    }
+    if let Some(table) = process.table() {
+        return Some(Func::trampoline(store, ty.clone(), table, 0));
+    }
+    // A main module that brings the table itself has none yet.
+    let (process, wanted) = (process.clone(), ty.clone());
+    let resolve = move |store: StoreContextMut<'_, T>| match process.table() {
+        Some(table) => Ok(Func::trampoline(store, wanted.clone(), table, 0)),
+        None => Err(Error::msg("the process has no table of functions")),
+    };
+    Some(Func::deferred(store, ty.clone(), resolve))
 }
 
 fn answer<T: CowasmHost>(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Engine;
-use crate::host::{KernelBuilder, Mount};
+use crate::host::{Kernel, KernelBuilder, Mount};
 use crate::link::{NoHostSymbols, Profile};
 use crate::module::Module;
 use crate::runtime::Store;
@@ -30,6 +30,8 @@ const ERRNO: u32 = 1000;
 struct Guest {
     store: Store<Data>,
     process: Process<Data>,
+    /// Removed at the end.
+    _files: tempfile::TempDir,
 }
 
 /// A main module that imports functions (text of their types) and exports each as `call_NAME`.
@@ -90,7 +92,11 @@ fn try_guest(imports: &[(&str, &str)], more: &str) -> Result<Guest> {
         .host(CowasmSymbols::new(NoHostSymbols))
         .build();
     process.start(&mut store, &module, "main.wasm")?;
-    Ok(Guest { store, process })
+    Ok(Guest {
+        store,
+        process,
+        _files: files,
+    })
 }
 
 impl Guest {

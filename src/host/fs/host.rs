@@ -89,13 +89,15 @@ impl Directory for HostDirectory {
     }
 
     fn lookup(&self, name: &str) -> Result<Lookup> {
-        match self.dir.open_dir_nofollow(name) {
-            Ok(dir) => Ok(Lookup::Directory(Arc::new(HostDirectory { dir }))),
-            Err(error) => match self.dir.symlink_metadata(name)?.file_type() {
-                kind if kind.is_symlink() => Ok(Lookup::Link(self.read_link(name)?)),
-                kind if kind.is_dir() => Err(error.into()),
-                _ => Ok(Lookup::Other),
-            },
+        // Most names are looked up because a path ends in them, and are files.
+        let kind = self.dir.symlink_metadata(name)?.file_type();
+        if kind.is_symlink() {
+            Ok(Lookup::Link(self.read_link(name)?))
+        } else if kind.is_dir() {
+            let dir = self.dir.open_dir_nofollow(name)?;
+            Ok(Lookup::Directory(Arc::new(HostDirectory { dir })))
+        } else {
+            Ok(Lookup::Other)
         }
     }
 
@@ -227,11 +229,12 @@ impl File for HostFile {
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
-        Ok(if data_only {
-            self.file.sync_data()?
+        if data_only {
+            self.file.sync_data()?;
         } else {
-            self.file.sync_all()?
-        })
+            self.file.sync_all()?;
+        }
+        Ok(())
     }
 }
 

@@ -318,11 +318,6 @@ impl Node {
 }
 
 impl MemoryDirectory {
-    /// Whether two handles are the same directory.
-    pub(crate) fn is_same(&self, other: &MemoryDirectory) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     /// The directory of that name.
     pub(crate) fn subdirectory(&self, name: &str) -> Result<MemoryDirectory> {
         let node = self.0.entry(name)?;

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Most symbolic links of one walk (`MAXSYMLINKS` of Linux).
 const LINK_LIMIT: u32 = 40;
@@ -39,6 +39,9 @@ pub(crate) struct Namespace {
 struct Node {
     children: BTreeMap<String, usize>,
     mount: Option<usize>,
+    /// The directory on which the way to the mount points leads, once it was found. Like the system's, it is held as long as
+    /// they are mounted, so the way is not looked up again and again.
+    held: OnceLock<Arc<dyn Directory>>,
 }
 
 struct MountPoint {
@@ -156,7 +159,10 @@ impl Namespace {
     fn note_mounts_inside(&mut self, node: usize, outer: Option<usize>) {
         let mut open = vec![(node, outer)];
         while let Some((node, outer)) = open.pop() {
-            let Some(Node { children, mount }) = self.nodes.get(node) else {
+            let Some(Node {
+                children, mount, ..
+            }) = self.nodes.get(node)
+            else {
                 continue;
             };
             if let (Some(_), Some(outer)) = (mount, outer)
@@ -193,11 +199,6 @@ impl Namespace {
         one.mount.is_some() && one.mount == other.mount
     }
 
-    /// Whether a name in a directory is a mount point or lies on the way to one.
-    pub fn is_mount_point(&self, parent: &Place, name: &str) -> bool {
-        self.child_node(parent, name).is_some()
-    }
-
     /// All entries of a directory but `.` and `..`, mount points included.
     pub fn entries(&self, place: &Place) -> Result<Vec<DirectoryEntry>> {
         let mut entries = place.directory.entries()?;
@@ -227,23 +228,30 @@ impl Namespace {
 
     /// The place of a node: its mount, else the directory that its parent has under that name, else one made up.
     fn node_place(&self, node: usize, parent: Option<(&Place, &str)>) -> Option<Place> {
-        if let Some(number) = self.nodes.get(node)?.mount {
+        let Node { mount, held, .. } = self.nodes.get(node)?;
+        if let Some(number) = mount {
             return Some(Place {
-                directory: self.mounts.get(number)?.root.clone(),
-                mount: Some(number),
+                directory: self.mounts.get(*number)?.root.clone(),
+                mount: Some(*number),
                 node: Some(node),
             });
         }
-        if let Some((parent, name)) = parent
+        let Some((parent, name)) = parent else {
+            return Some(Place::synthetic(node));
+        };
+        if held.get().is_none()
             && let Ok(Lookup::Directory(directory)) = parent.directory.lookup(name)
         {
-            return Some(Place {
-                directory,
+            let _ = held.set(directory);
+        }
+        Some(match held.get() {
+            Some(directory) => Place {
+                directory: directory.clone(),
                 mount: parent.mount,
                 node: Some(node),
-            });
-        }
-        Some(Place::synthetic(node))
+            },
+            None => Place::synthetic(node),
+        })
     }
 
     fn may_hand_over(&self, place: &Place) -> bool {
@@ -281,15 +289,16 @@ impl Namespace {
             Follow::Never => false,
         };
 
-        if hand_over && self.may_hand_over(base) {
-            if let Some(name) = plain_path(path)? {
-                return Ok(Target::Entry {
-                    parent: base.clone(),
-                    name,
-                    follow,
-                    trailing_slash,
-                });
-            }
+        if hand_over
+            && self.may_hand_over(base)
+            && let Some(name) = plain_path(path)?
+        {
+            return Ok(Target::Entry {
+                parent: base.clone(),
+                name,
+                follow,
+                trailing_slash,
+            });
         }
 
         // The steps to come, the next one last.
@@ -327,8 +336,7 @@ impl Namespace {
                 passed.push(std::mem::replace(&mut current, place));
                 continue;
             }
-            let no_parents = || !pending.iter().any(|step| matches!(step, Step::Parent));
-            if hand_over && self.may_hand_over(&current) && no_parents() {
+            if hand_over && self.may_hand_over(&current) && is_plain(&pending) {
                 let mut rest = name.into_owned();
                 while let Some(step) = pending.pop() {
                     if let Step::Name(name) = step {
@@ -433,6 +441,12 @@ impl Place {
 pub(crate) fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
         .filter(|name| !matches!(*name, "" | "." | ".."))
+}
+
+/// Whether the steps (the last one first) only go down, and do not end in `.`, which has a meaning of its own.
+fn is_plain(steps: &[Step<'_>]) -> bool {
+    !matches!(steps.first(), Some(Step::Current))
+        && !steps.iter().any(|step| matches!(step, Step::Parent))
 }
 
 fn check_name(name: &str) -> Result<()> {

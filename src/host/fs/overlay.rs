@@ -650,3 +650,183 @@ impl File for OverlayFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fs::Mount;
+
+    const READ: OpenOptions = OpenOptions {
+        read: true,
+        write: false,
+        create: false,
+        exclusive: false,
+        truncate: false,
+    };
+    const CREATE: OpenOptions = OpenOptions {
+        read: true,
+        write: true,
+        create: true,
+        exclusive: false,
+        truncate: false,
+    };
+
+    fn put(directory: &dyn Directory, name: &str, contents: &[u8]) {
+        let options = OpenOptions {
+            truncate: true,
+            ..CREATE
+        };
+        let file = open_file(directory, name, options).unwrap();
+        assert_eq!(file.write_at(contents, 0), Ok(contents.len()));
+    }
+
+    fn get(directory: &dyn Directory, name: &str) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; 1000];
+        let count = open_file(directory, name, READ)?.read_at(&mut buffer, 0)?;
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+
+    fn enter(directory: &dyn Directory, name: &str) -> Arc<dyn Directory> {
+        match directory.lookup(name) {
+            Ok(Lookup::Directory(directory)) => directory,
+            _ => panic!("{name} is no directory"),
+        }
+    }
+
+    fn names(directory: &dyn Directory) -> Vec<String> {
+        let mut names: Vec<_> = directory
+            .entries()
+            .unwrap()
+            .into_iter()
+            .map(|e| e.name)
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A lower tree with `dir/inner/deep`, `dir/file`, `file` and `link`, and an overlay on it.
+    fn overlay() -> (Arc<dyn Directory>, Arc<dyn Directory>) {
+        let lower = Mount::memory().root;
+        lower.create_directory("dir").unwrap();
+        let dir = enter(&*lower, "dir");
+        dir.create_directory("inner").unwrap();
+        put(&*enter(&*dir, "inner"), "deep", b"deep");
+        put(&*dir, "file", b"in dir");
+        put(&*lower, "file", b"lower");
+        lower.create_link("file", "link", false).unwrap();
+        let upper = tree(lower.clone(), 1 << 20);
+        (lower, upper)
+    }
+
+    #[test]
+    fn changes_are_seen_above_and_never_below() {
+        let (lower, upper) = overlay();
+        let before = upper.entry_metadata("file", false).unwrap();
+        put(&*upper, "file", b"upper");
+        put(&*upper, "new", b"new");
+        let dir = enter(&*upper, "dir");
+        let inner = enter(&*dir, "inner");
+        let file = open_file(&*inner, "deep", CREATE).unwrap();
+        assert_eq!(file.write_at(b"E", 1), Ok(1));
+        upper.rename("link", &*dir, "moved").unwrap();
+        dir.unlink("file").unwrap();
+        assert_eq!(get(&*upper, "file").unwrap(), b"upper");
+        assert_eq!(get(&*inner, "deep").unwrap(), b"dEep");
+        assert_eq!(names(&*upper), ["dir", "file", "new"]);
+        assert_eq!(names(&*dir), ["inner", "moved"]);
+        assert_eq!(dir.read_link("moved").unwrap(), "file");
+        assert_eq!(
+            upper.entry_metadata("file", false).unwrap().device,
+            before.device
+        );
+        assert_eq!(names(&*lower), ["dir", "file", "link"]);
+        assert_eq!(get(&*lower, "file").unwrap(), b"lower");
+        let below = enter(&*lower, "dir");
+        assert_eq!(names(&*below), ["file", "inner"]);
+        assert_eq!(get(&*enter(&*below, "inner"), "deep").unwrap(), b"deep");
+    }
+
+    #[test]
+    fn a_removed_name_stays_removed_and_a_new_directory_is_empty() {
+        let (_, upper) = overlay();
+        let dir = enter(&*upper, "dir");
+        assert_eq!(upper.remove_directory("dir"), Err(Errno::Notempty));
+        dir.unlink("file").unwrap();
+        assert_eq!(dir.unlink("file"), Err(Errno::Noent));
+        enter(&*dir, "inner").unlink("deep").unwrap();
+        dir.remove_directory("inner").unwrap();
+        upper.remove_directory("dir").unwrap();
+        assert_eq!(names(&*upper), ["file", "link"]);
+        assert!(matches!(upper.lookup("dir"), Err(Errno::Noent)));
+        // Nothing can be made through the old handle.
+        assert_eq!(dir.create_directory("late"), Err(Errno::Noent));
+        upper.create_directory("dir").unwrap();
+        assert_eq!(names(&*enter(&*upper, "dir")), Vec::<String>::new());
+        upper.unlink("file").unwrap();
+        put(&*upper, "file", b"again");
+        upper.unlink("file").unwrap();
+        assert_eq!(get(&*upper, "file"), Err(Errno::Noent));
+    }
+
+    #[test]
+    fn a_file_is_copied_with_its_bytes_and_times_when_it_is_written() {
+        let (lower, upper) = overlay();
+        let times = Times {
+            accessed: Some(1_000),
+            modified: Some(2_000),
+        };
+        lower.set_entry_times("file", false, times).unwrap();
+        let reader = open_file(&*upper, "file", READ).unwrap();
+        upper.hard_link("file", &*upper, "second").unwrap();
+        let second = upper.entry_metadata("second", false).unwrap();
+        assert_eq!((second.modified, second.links, second.size), (2_000, 2, 5));
+        let metadata = upper.entry_metadata("file", false).unwrap();
+        assert_eq!(metadata, second);
+        // A handle from before the copy cannot write, and shows the old bytes.
+        assert_eq!(reader.write_at(b"x", 0), Err(Errno::Rofs));
+        put(&*upper, "second", b"changed");
+        let mut buffer = [0; 10];
+        assert_eq!(reader.read_at(&mut buffer, 0), Ok(5));
+        assert_eq!(get(&*upper, "file").unwrap(), b"changed");
+    }
+
+    #[test]
+    fn directories_from_below_are_not_renamed_but_new_ones_are() {
+        let (_, upper) = overlay();
+        assert_eq!(upper.rename("dir", &*upper, "x"), Err(Errno::Xdev));
+        upper.create_directory("new").unwrap();
+        let new = enter(&*upper, "new");
+        put(&*new, "file", b"here");
+        assert_eq!(upper.rename("new", &*new, "inside"), Err(Errno::Inval));
+        let dir = enter(&*upper, "dir");
+        upper.rename("new", &*dir, "moved").unwrap();
+        put(&*new, "later", b"");
+        assert_eq!(names(&*enter(&*dir, "moved")), ["file", "later"]);
+        assert_eq!(upper.rename("file", &*dir, "moved"), Err(Errno::Isdir));
+        assert_eq!(dir.rename("moved", &*upper, "file"), Err(Errno::Notdir));
+        assert_eq!(dir.rename("moved", &*dir, "inner"), Err(Errno::Notempty));
+        // Over an emptied directory from below: what was there stays hidden.
+        let inner = enter(&*dir, "inner");
+        inner.unlink("deep").unwrap();
+        dir.rename("moved", &*dir, "inner").unwrap();
+        assert_eq!(names(&*enter(&*dir, "inner")), ["file", "later"]);
+        assert_eq!(names(&*dir), ["file", "inner"]);
+    }
+
+    #[test]
+    fn a_full_quota_leaves_the_lower_file_visible() {
+        let lower = Mount::memory().root;
+        put(&*lower, "big", &[1; 5000]);
+        let upper = tree(lower, 2000);
+        assert_eq!(open_file(&*upper, "big", CREATE).err(), Some(Errno::Nospc));
+        assert_eq!(upper.entry_metadata("big", false).unwrap().size, 5000);
+        let mut buffer = [0; 8];
+        assert_eq!(
+            open_file(&*upper, "big", READ)
+                .unwrap()
+                .read_at(&mut buffer, 0),
+            Ok(8)
+        );
+    }
+}

@@ -70,3 +70,103 @@ fn call<T: 'static>(
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Engine;
+    use crate::host::{KernelBuilder, Mount, Pipe};
+    use crate::module::{MemoryType, Module};
+    use crate::runtime::{Memory, Store};
+
+    /// Writes a greeting, opens a file, and ends with a status.
+    const GREETING: &str = r#"
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_unstable" "proc_exit" (func $exit (param i32)))
+        (func (export "_start")
+            (i32.store (i32.const 0) (i32.const 32))
+            (i32.store (i32.const 4) (i32.const 6))
+            (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+            (if (i32.ne (i32.load (i32.const 8)) (i32.const 6)) (then unreachable))
+            (if (call $open (i32.const 3) (i32.const 0) (i32.const 32) (i32.const 5) (i32.const 1)
+                    (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 12)) (then unreachable))
+            (call $exit (i32.load (i32.const 12))))
+    "#;
+
+    fn kernel(output: &Pipe) -> Kernel {
+        let builder = KernelBuilder::new()
+            .stdout(output)
+            .mount("/", Mount::memory());
+        builder.build().unwrap()
+    }
+
+    fn module(engine: &Engine, memory: &str) -> Module {
+        let text = format!("(module {GREETING} {memory} (data (i32.const 32) \"hello\\n\"))");
+        // Imports come first in a module's text.
+        let text = if memory.starts_with("(import") {
+            format!("(module {memory} {GREETING} (data (i32.const 32) \"hello\\n\"))")
+        } else {
+            text
+        };
+        Module::new(engine, &wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_module_runs_with_its_own_memory() {
+        let engine = Engine::default();
+        let output = Pipe::capture();
+        let mut store = Store::new(&engine, kernel(&output));
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker, |kernel| kernel).unwrap();
+        let module = module(&engine, "(memory (export \"memory\") 1)");
+        let instance = linker.instantiate(&mut store, &module).unwrap();
+        let start = instance
+            .get_typed_func::<(), ()>(&mut store, "_start")
+            .unwrap();
+        let error = start.call(&mut store, ()).unwrap_err();
+        assert_eq!(error.exit_status(), Some(4), "{error}");
+        assert_eq!(output.take_text(), "hello\n");
+        assert_eq!(store.data().exit_status(), Some(4));
+        assert!(store.data().exists("/hello"));
+    }
+
+    #[test]
+    fn a_library_works_on_the_memory_of_the_process() {
+        let engine = Engine::default();
+        let output = Pipe::capture();
+        let mut store = Store::new(&engine, kernel(&output));
+        let ty = MemoryType {
+            minimum: 1,
+            maximum: None,
+        };
+        let memory = Memory::new(&mut store, ty).unwrap();
+        store.data_mut().set_memory(memory);
+        let module = module(&engine, "(import \"env\" \"memory\" (memory 1))");
+        let imports: Vec<Extern> = module
+            .imports()
+            .map(|import| match import.name {
+                "memory" => Extern::Memory(memory),
+                name => lookup(&mut store, import.module, name, |kernel| kernel)
+                    .map(Extern::Func)
+                    .unwrap(),
+            })
+            .collect();
+        let instance = crate::runtime::Instance::new(&mut store, &module, &imports).unwrap();
+        let start = instance.get_func(&mut store, "_start").unwrap();
+        let error = start.call(&mut store, &[], &mut []).unwrap_err();
+        assert_eq!(error.exit_status(), Some(4), "{error}");
+        assert_eq!(output.take_text(), "hello\n");
+        assert!(
+            lookup(
+                &mut store,
+                "wasi_snapshot_preview1",
+                "fd_missing",
+                |kernel| kernel
+            )
+            .is_none()
+        );
+        assert!(lookup(&mut store, "env", "fd_write", |kernel| kernel).is_none());
+    }
+}

@@ -20,7 +20,7 @@ pub(super) fn fd_advise(
 ) -> Result<()> {
     const LAST_ADVICE: u32 = 5;
     match kernel.descriptors.get(fd)?.object {
-        Object::Directory { .. } => return Err(Errno::Badf),
+        Object::Directory(_) => return Err(Errno::Badf),
         Object::Stream(_) => return Err(Errno::Spipe),
         Object::File(_) => {}
     }
@@ -321,7 +321,7 @@ pub(super) fn fd_readdir(
         rest = later;
         !rest.is_empty()
     };
-    for (index, entry) in (start..).zip(listing.get(start..).unwrap_or_default()) {
+    for (index, entry) in listing.iter().enumerate().skip(start) {
         let name_length = u32::try_from(entry.name.len()).map_err(|_| Errno::Overflow)?;
         let record = Record::<24>::new()
             .field(0, &(index as u64 + 1).to_le_bytes())

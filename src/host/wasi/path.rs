@@ -159,6 +159,10 @@ pub(super) fn path_open(
     memory.write_u32(opened_at, opened)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parameters are those of preview 1"
+)]
 pub(super) fn path_readlink(
     kernel: &mut Kernel,
     memory: &mut GuestMemory<'_>,
@@ -187,6 +191,10 @@ pub(super) fn path_remove_directory(
     kernel.remove_directory(At::Descriptor(fd), memory.path(path, length)?)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parameters are those of preview 1"
+)]
 pub(super) fn path_rename(
     kernel: &mut Kernel,
     memory: &mut GuestMemory<'_>,

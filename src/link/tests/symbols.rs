@@ -247,7 +247,7 @@ fn weak_undefined_symbols_are_null_and_calls_of_them_trap() {
     assert_eq!(world.call(handle, "addresses", &[]).unwrap(), 0);
     let error = world.call(handle, "call", &[]).unwrap_err().to_string();
     assert!(
-        error.contains("unresolved weak symbol `wf`: () -> i32, called by `w.so`"),
+        error.contains("unresolved weak symbol `wf`: () -> (i32), called by `w.so`"),
         "{error}"
     );
 }
@@ -287,7 +287,7 @@ fn an_import_that_is_exported_again_is_no_definition() {
     let mut world = World::started(&main_module("", ""), &[("/lib/again.so", &again)]);
     let text = world.fails_twice("again.so");
     assert!(
-        text.contains("undefined function `f`: () -> i32, wanted by `again.so`"),
+        text.contains("undefined function `f`: () -> (i32), wanted by `again.so`"),
         "{text}"
     );
     let main = main_module("", r#"(func (export "f") (result i32) (i32.const 3))"#);
@@ -314,7 +314,7 @@ fn a_lazily_bound_function_is_found_when_a_later_library_defines_it() {
     assert!(
         error.contains(
             "external symbol 'late' is missing. perhaps a side module was not linked in?"
-        ) && error.contains("() -> i32")
+        ) && error.contains("() -> (i32)")
             && error.contains("`u.so`"),
         "{error}"
     );

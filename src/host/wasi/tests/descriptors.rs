@@ -1,7 +1,5 @@
 //! Functions on descriptors.
 
-use super::*;
-
 macro_rules! direct_tests {
     ($($name:ident)*) => {
         /// For `every_function_has_a_direct_test`.
@@ -28,6 +26,7 @@ direct_tests! {
     rights_can_only_be_given_up
     listings_have_stable_cookies_and_inodes
     a_listing_of_a_thousand_files_comes_in_pieces
+    many_large_listings_are_not_all_kept
     advice_and_sync_are_accepted_for_files
     only_preopens_have_a_prestat
     renumbering_replaces_an_open_descriptor
@@ -356,6 +355,37 @@ mod cases {
             assert_eq!(names.len(), 1002);
             assert!((0..1000).all(|index| names.contains(&format!("file.{index}"))));
         }
+    }
+
+    pub fn many_large_listings_are_not_all_kept() {
+        let mut guest = Guest::new(KernelBuilder::new().mount("/", Mount::memory()));
+        guest.mkdir("d").unwrap();
+        guest.write_file("file", b"");
+        for index in 0..20_000 {
+            guest.link("file", &format!("d/{index}")).unwrap();
+            guest.reset();
+        }
+        let directories: Vec<u32> = (0..20)
+            .map(|_| guest.open("d", DIRECTORY, READ).unwrap())
+            .collect();
+        let mut expected = None;
+        for fd in &directories {
+            let (entries, _) = guest.readdir_once(*fd, 512, 0).unwrap();
+            assert_eq!(*expected.get_or_insert(entries.clone()), entries);
+        }
+        let kept: usize = guest
+            .kernel
+            .listings
+            .iter()
+            .map(|(_, list)| list.len())
+            .sum();
+        assert!(kept <= 1 << 17, "{kept} entries are kept");
+        assert!(guest.kernel.listings.len() > 1);
+        // One that was forgotten goes on where it was.
+        let cookie = expected.unwrap()[4].next;
+        let (next, _) = guest.readdir_once(directories[0], 512, cookie).unwrap();
+        let (same, _) = guest.readdir_once(directories[19], 512, cookie).unwrap();
+        assert_eq!(next, same);
     }
 
     pub fn advice_and_sync_are_accepted_for_files() {

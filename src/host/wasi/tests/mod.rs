@@ -109,7 +109,7 @@ impl Guest {
     /// Memory for this many bytes.
     pub fn alloc(&mut self, length: usize) -> u32 {
         let at = self.next;
-        self.next += (u32::try_from(length).unwrap() + 7) / 8 * 8 + 8;
+        self.next += u32::try_from(length).unwrap().next_multiple_of(8) + 8;
         assert!((self.next as usize) < self.memory.len());
         at
     }
@@ -526,12 +526,4 @@ fn every_function_has_a_direct_test() {
             function.name
         );
     }
-}
-
-/// Captures standard output and error.
-pub fn captured() -> (Guest, Pipe, Pipe) {
-    let output = Pipe::capture();
-    let errors = Pipe::capture();
-    let builder = KernelBuilder::new().stdout(&output).stderr(&errors);
-    (Guest::new(builder), output, errors)
 }

@@ -1,7 +1,6 @@
 //! Functions on paths.
 
 use super::descriptors::direct_tests;
-use super::*;
 
 direct_tests! {
     opening_creates_truncates_and_excludes

@@ -1,7 +1,6 @@
 //! Arguments, environment, clocks, waiting, exit, signals, randomness, sockets.
 
 use super::descriptors::direct_tests;
-use super::*;
 
 direct_tests! {
     arguments_and_environment_are_copied_in
@@ -109,8 +108,10 @@ mod cases {
         bytes
     }
 
-    /// The events as userdata, error, type, bytes, flags.
-    fn poll(guest: &mut Guest, list: &[Vec<u8>]) -> Result<Vec<(u64, u16, u8, u64, u16)>, Errno> {
+    /// Userdata, error, type, bytes, flags.
+    type Event = (u64, u16, u8, u64, u16);
+
+    fn poll(guest: &mut Guest, list: &[Vec<u8>]) -> Result<Vec<Event>, Errno> {
         let bytes = list.concat();
         let at = guest.bytes(&bytes);
         let events = guest.alloc(32 * list.len());
