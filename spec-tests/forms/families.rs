@@ -629,7 +629,7 @@ fn far(group: &mut Group, random: &mut Random) {
     ];
     for family in families {
         let source = build(family);
-        for _ in 0..12 {
+        for _ in 0..20 {
             let call = &source.calls[random.below(source.calls.len())];
             let near = &source.functions[call.function as usize];
             let label = format!("far {family} {}", call.label);

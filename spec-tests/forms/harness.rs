@@ -300,7 +300,7 @@ pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
                     group.name,
                     call.label,
                     print_arguments(&function.params, arguments),
-                    function.print("f", &group.functions).trim_end()
+                    shortened(&function.print("f", &group.functions))
                 ));
                 if report.differences.len() >= 20 || !resynchronise(&mut running, &world) {
                     report.differences.push(format!("{}: given up", group.name));
@@ -310,6 +310,15 @@ pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
         }
     }
     report
+}
+
+/// The beginning and the end of a long function.
+fn shortened(text: &str) -> String {
+    let text = text.trim_end();
+    match (text.get(..300), text.get(text.len().saturating_sub(2_000)..)) {
+        (Some(head), Some(tail)) if text.len() > 2_500 => format!("{head} ... {tail}"),
+        _ => text.to_owned(),
+    }
 }
 
 fn print_arguments(types: &[Ty], arguments: &[u64]) -> String {

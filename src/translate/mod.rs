@@ -148,8 +148,9 @@ struct Translator<'a> {
     cell_numbers: HashMap<(u32, u32), u32>,
 }
 
-/// Slots between parameters and other locals that bring far operands near.
-const SCRATCH_SLOTS: usize = 4;
+/// Slots between parameters and other locals that bring far operands near: an instruction has at most four
+/// operands, and each takes up to four on its way (base, index, their sum, the sum again).
+const SCRATCH_SLOTS: usize = 16;
 /// Greatest slot offset in a u16 field.
 const NEAR: u32 = 0xfff8;
 

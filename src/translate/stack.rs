@@ -122,7 +122,7 @@ impl Translator<'_> {
         scratch
     }
 
-    /// Offset of the next scratch slot; an instruction needs at most four at once.
+    /// Offset of the next scratch slot; none is used again before the instruction that needs it is emitted.
     pub fn next_scratch(&mut self) -> u64 {
         let slot = self.params as u64 + u64::from(self.scratch);
         self.scratch = (self.scratch + 1) % SCRATCH_SLOTS as u32;
