@@ -109,7 +109,16 @@ impl<T: 'static> Process<T> {
         Ok(if flags.contains(SymbolFlags::ABSOLUTE) {
             Some(value)
         } else if flags.contains(SymbolFlags::TLS) {
-            tls_base.map(|base| base.wrapping_add(value))
+            // Without a block of its own, the object says itself where its thread-local data lies.
+            let mut own = || {
+                instance?
+                    .get_global(&mut *store, "__tls_base")?
+                    .get(&mut *store)
+                    .i32()
+            };
+            tls_base
+                .or_else(|| own().map(i32::cast_unsigned))
+                .map(|base| base.wrapping_add(value))
         } else {
             Some(base.wrapping_add(value))
         })

@@ -202,13 +202,30 @@ impl<T: 'static> Planner<'_, T> {
         Ok(Err(match undefined {
             Undefined::Mismatch(why) => why,
             _ => {
-                let hint = shared
-                    .host
-                    .hint(from, name)
+                let hint = self
+                    .wrapped_hint(name)
+                    .or_else(|| shared.host.hint(from, name))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));
                 format!("undefined function `{name}`: {ty}{hint}")
             }
         }))
+    }
+
+    /// What to do about a function that the main module exports but that nobody may call (rule S8).
+    fn wrapped_hint(&self, name: &str) -> Option<String> {
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        let main = state.main.or_else(|| Some(self.new.first()?.id))?;
+        view.symbols(main)?.is_wrapped(name).then(|| {
+            format!(
+                "`{}` exports it, but every export of that module runs its constructors and destructors: link it with a `_start` that calls `__wasm_call_ctors`, or with `--export=__wasm_call_ctors`",
+                view.name(main)
+            )
+        })
     }
 
     /// Whether a definition is a function of this type (rules R5, R10).
@@ -318,9 +335,14 @@ impl<T: 'static> Planner<'_, T> {
         if null {
             return Ok(CellTarget::Null);
         }
+        let hint = self
+            .wrapped_hint(name)
+            .map_or_else(String::new, |hint| format!("; {hint}"));
         Err(match kind {
             CellKind::Data => format!("undefined data symbol `{name}`"),
-            CellKind::Function => format!("undefined function `{name}` (its address is taken)"),
+            CellKind::Function => {
+                format!("undefined function `{name}` (its address is taken{hint})")
+            }
         })
     }
 

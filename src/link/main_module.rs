@@ -11,7 +11,7 @@
 //! pointer? The section (`dylink.0`, the older `dylink`, or none) does not matter to the answer.
 #![forbid(unsafe_code)]
 
-use super::pointer_exports::operators;
+use super::pointer_exports::{has_type, operators};
 use crate::module::{ExportItem, ExternKind, Module, ModuleInner, ValType};
 use wasmparser::Operator;
 
@@ -144,10 +144,10 @@ fn stack_pointer_place(module: &ModuleInner) -> Place {
     }
 }
 
-/// Whether all exported functions but `_start` end with a call of one and the same function, as wasm-ld wraps the
-/// exports of a command.
+/// Whether all exported functions but `_start` begin or end with a call of one and the same function, as wasm-ld wraps
+/// the exports of a command. (Without destructors there is only the call before.)
 fn has_wrapped_exports(module: &ModuleInner) -> bool {
-    let mut last = None;
+    let mut common: Option<Wrapper> = None;
     let mut count = 0;
     for export in &module.exports {
         let ExportItem::Func(func) = export.item else {
@@ -156,30 +156,52 @@ fn has_wrapped_exports(module: &ModuleInner) -> bool {
         if &*export.name == "_start" {
             continue;
         }
-        match (wrapper_end(module, func), last) {
-            (None, _) => return false,
-            (Some(end), None) => last = Some(end),
-            (Some(end), Some(last)) if end != last => return false,
-            _ => {}
+        let Some(wrapper) = wrapper(module, func) else {
+            return false;
+        };
+        let same = common.map_or(wrapper, |common| Wrapper {
+            first: common.first.filter(|first| wrapper.first == Some(*first)),
+            last: common.last.filter(|last| wrapper.last == Some(*last)),
+        });
+        if same.first.is_none() && same.last.is_none() {
+            return false;
         }
+        common = Some(same);
         count += 1;
     }
     count > 1
 }
 
-/// The function that a wrapper calls last: its body only passes parameters on and makes at least two calls.
-fn wrapper_end(module: &ModuleInner, func: u32) -> Option<u32> {
+/// What a wrapper calls before and after the function that it wraps.
+#[derive(Clone, Copy)]
+struct Wrapper {
+    first: Option<u32>,
+    last: Option<u32>,
+}
+
+/// A function whose body only passes parameters on and makes at least two calls.
+fn wrapper(module: &ModuleInner, func: u32) -> Option<Wrapper> {
     let mut operators = operators(module, func)?;
+    let plain = |func: &u32| has_type(module, *func, false);
     let mut calls = 0;
+    let mut first = None;
     let mut last = None;
-    for _ in 0..MAX_OPERATORS {
+    for place in 0..MAX_OPERATORS {
         match operators.read().ok()? {
             Operator::LocalGet { .. } => last = None,
             Operator::Call { function_index } => {
                 calls += 1;
                 last = Some(function_index);
+                if place == 0 {
+                    first = last;
+                }
             }
-            Operator::End => return last.filter(|_| calls > 1),
+            Operator::End => {
+                return (calls > 1).then_some(Wrapper {
+                    first: first.filter(plain),
+                    last: last.filter(plain),
+                });
+            }
             _ => return None,
         }
     }

@@ -172,7 +172,7 @@ pub(crate) fn operators(
 }
 
 /// Whether a function has no parameters and, as `gives` says, one i32 result or none.
-fn has_type(module: &ModuleInner, func: u32, gives: bool) -> bool {
+pub(crate) fn has_type(module: &ModuleInner, func: u32, gives: bool) -> bool {
     let ty = usize::try_from(func)
         .ok()
         .and_then(|func| module.funcs.get(func))

@@ -123,6 +123,17 @@ impl SymbolTable {
         }
     }
 
+    /// Whether the name is that of an exported function that must not be called because it is wrapped (rule S8).
+    pub fn is_wrapped(&self, name: &str) -> bool {
+        let inner = &*self.module.0;
+        self.pointers_only
+            && inner
+                .export_index
+                .get(name)
+                .and_then(|place| inner.exports.get(*place))
+                .is_some_and(|export| matches!(export.item, ExportItem::Func(_)))
+    }
+
     /// The field name of an import.
     pub fn import_name(&self, import: u32) -> Option<&str> {
         let import = self.module.0.imports.get(usize::try_from(import).ok()?)?;
