@@ -7,6 +7,7 @@
 //! | `runaway` | guests that never end, under fuel, a deadline and interruption |
 //! | `deep` | recursion of guests and of guests with hosts, on a small native stack |
 //! | `memory` | growth that is refused |
+//! | `linking` | libraries that cannot be loaded |
 //! | `traps` | what a trap tells, and that the process goes on |
 //! | `embedder` | arguments and handles that do not fit |
 
@@ -14,6 +15,8 @@
 mod deep;
 #[path = "faults/embedder.rs"]
 mod embedder;
+#[path = "faults/linking.rs"]
+mod linking;
 #[path = "faults/memory.rs"]
 mod memory;
 #[path = "faults/modules.rs"]

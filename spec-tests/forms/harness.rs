@@ -315,7 +315,10 @@ pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
 /// The beginning and the end of a long function.
 fn shortened(text: &str) -> String {
     let text = text.trim_end();
-    match (text.get(..300), text.get(text.len().saturating_sub(2_000)..)) {
+    match (
+        text.get(..300),
+        text.get(text.len().saturating_sub(2_000)..),
+    ) {
         (Some(head), Some(tail)) if text.len() > 2_500 => format!("{head} ... {tail}"),
         _ => text.to_owned(),
     }

@@ -253,14 +253,14 @@ fn build<D: Dispatch>(counted: bool) -> Box<[u64]> {
 
 /// Whether runs of this configuration jump from handler to handler.
 pub(super) fn uses_tail_calls(config: &Config) -> bool {
-    cfg!(dynlink_tail_calls)
+    cfg!(all(dynlink_tail_calls, not(debug_assertions)))
         && !config.op_coverage
         && !matches!(config.dispatch, config::Dispatch::Loop)
 }
 
 /// Word 0 of every operator for this configuration.
 pub(super) fn words(config: &Config) -> &'static [u64] {
-    #[cfg(dynlink_tail_calls)]
+    #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
     if uses_tail_calls(config) {
         static TAIL: OnceLock<Box<[u64]>> = OnceLock::new();
         return TAIL.get_or_init(|| build::<super::dispatch::Tail>(false));
