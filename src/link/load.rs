@@ -10,34 +10,24 @@
 //! When a step fails, `undo.rs` takes everything back.
 #![forbid(unsafe_code)]
 
-use super::bind::{CELL_TYPE, signature_mismatch};
 use super::got::{Cell, CellTarget, LoaderValue, POISON};
-use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
-use super::main_module::{MainShape, Place};
-use super::memory::memory_bytes;
-use super::object::{Definition, MemoryOwner, MemoryPlace, Object, ObjectId, Status, TablePlace};
+use super::main_module::Place;
+use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Problems, Undefined};
-use super::pointer_exports::Pointer;
 use super::process::Process;
-use super::symbols::Symbol;
 use super::trace::TraceTopics;
-use crate::error::{Error, ErrorKind, Result};
-use crate::module::{ExternKind, GlobalType, MemoryType, RefType, TableType, ValType};
-use crate::runtime::{
-    AsContextMut, Extern, Func, Global, Instance, Mark, Memory, Ref, StoreContextMut, Table, Val,
-};
+use crate::error::{Error, Result};
+use crate::module::{ExternKind, GlobalType, ValType};
+use crate::runtime::{Extern, Func, Global, Instance, Mark, Ref, StoreContextMut, Val};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-
-/// Passes over cells that are filled from other cells; each pass resolves one more link of such a chain.
-const MAX_ALIAS_PASSES: usize = 8;
 
 /// A load that is being carried out.
 pub(super) struct Load<'p, T: 'static> {
     pub process: &'p Process<T>,
     pub new: Vec<NewObject>,
     pub root: ObjectId,
-    init_order: Vec<ObjectId>,
+    pub init_order: Vec<ObjectId>,
     pub added_global: Vec<ObjectId>,
     /// What the load created in the store beside its objects, as ranges between marks.
     pub created: Vec<(Mark, Mark)>,
@@ -127,12 +117,12 @@ impl<T: 'static> Load<'_, T> {
         self.construct(store)
     }
 
-    fn place(&self, id: ObjectId) -> Option<usize> {
+    pub(super) fn place(&self, id: ObjectId) -> Option<usize> {
         let first = self.new.first()?.id.0;
         usize::try_from(id.0.checked_sub(first)?).ok()
     }
 
-    fn name(&self, place: usize) -> String {
+    pub(super) fn name(&self, place: usize) -> String {
         self.new
             .get(place)
             .map_or_else(String::new, |object| object.name.clone())
@@ -181,209 +171,6 @@ impl<T: 'static> Load<'_, T> {
         }
         let added = self.added_global.clone();
         state.global.extend(added);
-    }
-
-    /// Makes the memory, table and stack pointer that the main module does not bring along, and places the objects of a
-    /// position-independent program (rules S3, L3, L7, L9).
-    fn create_shared(
-        &mut self,
-        store: &mut StoreContextMut<'_, T>,
-        main: usize,
-        shape: &MainShape,
-    ) -> Result<()> {
-        let profile = self.process.0.profile.clone();
-        let (memory_type, table_type) = self.imported_types(main);
-        let imports_stack_pointer = self.new.iter().any(|object| {
-            object
-                .bindings
-                .iter()
-                .any(|binding| matches!(binding, Binding::StackPointer))
-        });
-
-        let mut stack = None;
-        let mut end = NULL_GUARD;
-        if shape.relocatable && !matches!(shape.memory, Place::Exported(_)) {
-            if imports_stack_pointer {
-                let low = align_up(end, 4);
-                let high = low
-                    .and_then(|low| align_up(low.checked_add(u64::from(profile.stack_bytes))?, 4));
-                let (low, high) = low
-                    .zip(high)
-                    .and_then(|(low, high)| {
-                        Some((u32::try_from(low).ok()?, u32::try_from(high).ok()?))
-                    })
-                    .ok_or_else(|| memory_limit("the C stack", u64::from(profile.stack_bytes)))?;
-                stack = Some((low, high));
-                end = u64::from(high);
-            }
-            for object in &self.new {
-                end = place_at(self.process, object, end)?;
-            }
-        } else if shape.relocatable {
-            // Its data has to lie in the memory that it brings along before anything can grow it.
-            if let Some(object) = self.new.get(main) {
-                let inner = &*object.symbols.module().0;
-                let own = inner.memories.first().map_or(0, |ty| ty.minimum);
-                end = place_at(self.process, object, end)?;
-                if end > own.saturating_mul(PAGE) {
-                    return Err(Error::msg(format!(
-                        "`{}` defines its own memory of {own} pages, which has no room for its {} bytes of data behind address {NULL_GUARD}; link it with `--import-memory`",
-                        object.name, object.info.memory_size
-                    )));
-                }
-            }
-        }
-
-        let heap_base = align_up(end, 4).unwrap_or(end);
-        let libraries_need_memory = self.new.iter().any(|object| {
-            object.symbols.module().0.imported_memories > 0 || object.info.memory_size > 0
-        });
-        if shape.memory == Place::Imported
-            || (shape.memory == Place::Absent && libraries_need_memory)
-        {
-            let mut pages = memory_type.minimum.max(profile.memory_pages);
-            if shape.relocatable {
-                pages = pages.max(heap_base / PAGE + 1);
-            }
-            if let Some(maximum) = memory_type.maximum.filter(|maximum| *maximum < pages) {
-                return Err(Error::new(ErrorKind::Limit {
-                    what: format!(
-                        "memory that `{}` allows itself, in pages of 64 KiB; it has to hold the stack and the data of all libraries",
-                        self.name(main)
-                    ),
-                    needed: pages,
-                    allowed: maximum,
-                }));
-            }
-            let memory = Memory::new(
-                &mut *store,
-                MemoryType {
-                    minimum: pages,
-                    ..memory_type
-                },
-            )?;
-            let bytes = memory_bytes(&*store, memory);
-            let mut state = self.process.state();
-            state.memory = Some(memory);
-            if shape.relocatable {
-                let heap = u32::try_from(heap_base).ok().zip(
-                    u32::try_from(bytes)
-                        .ok()
-                        .or((bytes == 1 << 32).then_some(0xffff_0000)),
-                );
-                state.heap = heap;
-            }
-        }
-
-        // A main module without a table may still open libraries that need one.
-        if matches!(shape.table, Place::Imported | Place::Absent) {
-            let mut elements = table_type.minimum.max(profile.table_elements).max(1);
-            if shape.relocatable {
-                let sum = self
-                    .new
-                    .iter()
-                    .try_fold(1u64, |next, object| {
-                        let base = align_up(next, object.info.table_align)?;
-                        range_end(base, u64::from(object.info.table_size))
-                    })
-                    .ok_or_else(|| memory_limit("the table slots of all objects", 0))?;
-                elements = elements.max(sum);
-            }
-            let table = Table::new(
-                &mut *store,
-                TableType {
-                    minimum: elements,
-                    ..table_type
-                },
-                Ref::Func(None),
-            )?;
-            let mut state = self.process.state();
-            state.table = Some(table);
-            if shape.relocatable {
-                state.slots.add(1, elements.saturating_sub(1));
-            }
-        }
-
-        if imports_stack_pointer
-            && !matches!(shape.stack_pointer, Place::Exported(_))
-            && shape.relocatable
-        {
-            let top = stack.map_or(0, |(_, high)| high);
-            let global = Global::new(&mut *store, CELL_TYPE, Val::I32(top.cast_signed()))?;
-            let mut state = self.process.state();
-            state.stack_pointer = Some(global);
-            state.owns_stack_pointer = true;
-            state.stack = stack;
-        }
-        Ok(())
-    }
-
-    /// The types of memory and table as the main module imports them.
-    fn imported_types(&self, main: usize) -> (MemoryType, TableType) {
-        let mut memory = MemoryType {
-            minimum: 0,
-            maximum: None,
-        };
-        let mut table = TableType {
-            element: RefType::Func,
-            minimum: 0,
-            maximum: None,
-        };
-        if let Some(object) = self.new.get(main) {
-            for import in &object.symbols.module().0.imports {
-                match import.ty {
-                    ExternKind::Memory(ty) => memory = ty,
-                    ExternKind::Table(ty) => table = ty,
-                    _ => {}
-                }
-            }
-        }
-        (memory, table)
-    }
-
-    /// Takes over what the main module exports (rule S2), and makes room for the libraries' stack where it keeps its
-    /// stack pointer to itself.
-    fn adopt(
-        &mut self,
-        store: &mut StoreContextMut<'_, T>,
-        main: usize,
-        shape: &MainShape,
-    ) -> Result<()> {
-        let Some(instance) = self
-            .new
-            .get(main)
-            .and_then(|object| self.process.instance_of(object.id))
-        else {
-            return Ok(());
-        };
-        if let Place::Exported(name) = &shape.memory {
-            let memory = instance.get_memory(&mut *store, name);
-            self.process.state().memory = memory;
-        }
-        if let Place::Exported(name) = &shape.table {
-            let table = instance.get_table(&mut *store, name);
-            self.process.state().table = table;
-        }
-        if let Place::Exported(name) = &shape.stack_pointer {
-            let global = instance.get_global(&mut *store, name);
-            self.process.state().stack_pointer = global;
-        }
-        if !shape.relocatable {
-            // Everything behind the main module's last function is free (all of it lies in its element segments).
-            if let Some(table) = self.process.table() {
-                let size = table.size(&*store);
-                let mut next = size;
-                while next > 1 && is_null(table.get(&mut *store, next - 1)) {
-                    next -= 1;
-                }
-                let next = next.max(1);
-                self.process
-                    .state()
-                    .slots
-                    .add(next, size.saturating_sub(next));
-            }
-        }
-        Ok(())
     }
 
     /// Gives every new object that has none yet its memory, slots and stack.
@@ -439,44 +226,6 @@ impl<T: 'static> Load<'_, T> {
             }
         }
         self.reserve_stack(store)
-    }
-
-    /// One stack for all libraries of a main module that keeps its stack pointer to itself (rule L8).
-    fn reserve_stack(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        let wanted = self.new.iter().any(|object| {
-            object
-                .bindings
-                .iter()
-                .any(|binding| matches!(binding, Binding::StackPointer))
-        });
-        let (global, stack_is_there) = {
-            let state = self.process.state();
-            let there = state.stack.is_some() || !state.owns_stack_pointer;
-            (state.stack_pointer, there)
-        };
-        if !wanted || (global.is_some() && stack_is_there) {
-            return Ok(());
-        }
-        let bytes = self.process.0.profile.stack_bytes & !15;
-        let place =
-            self.process
-                .take_memory(store, bytes, 4, "the C stack that the linker provides")?;
-        let high = place.base.saturating_add(bytes);
-        let before = store.mark();
-        let global = match global {
-            Some(global) => global
-                .set(&mut *store, Val::I32(high.cast_signed()))
-                .map(|()| global),
-            None => Global::new(&mut *store, CELL_TYPE, Val::I32(high.cast_signed())),
-        };
-        self.created.push((before, store.mark()));
-        self.stack_memory = place;
-        let global = global?;
-        let mut state = self.process.state();
-        state.stack_pointer = Some(global);
-        state.owns_stack_pointer = true;
-        state.stack = Some((place.base, high));
-        Ok(())
     }
 
     /// Grows memory and table to what the new objects declare as their minimum (rule S5).
@@ -594,7 +343,7 @@ impl<T: 'static> Load<'_, T> {
         Ok(())
     }
 
-    fn cell_value(
+    pub(super) fn cell_value(
         &self,
         store: &mut StoreContextMut<'_, T>,
         target: CellTarget,
@@ -620,7 +369,7 @@ impl<T: 'static> Load<'_, T> {
         })
     }
 
-    fn loader_value(&self, value: LoaderValue) -> Option<u32> {
+    pub(super) fn loader_value(&self, value: LoaderValue) -> Option<u32> {
         let state = self.process.state();
         match value {
             LoaderValue::HeapBase => state.heap.map(|heap| heap.0),
@@ -760,260 +509,6 @@ impl<T: 'static> Load<'_, T> {
             }
         }
     }
-
-    /// Binds the functions that had to wait for their definition.
-    fn bind_pending(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        let mut problems = Problems::default();
-        for object in &self.new {
-            let pending = {
-                let mut state = self.process.state();
-                match state.objects.get_mut(&object.id) {
-                    Some(object) => std::mem::take(&mut object.pending),
-                    None => continue,
-                }
-            };
-            let mut later = Vec::new();
-            for (func, definition) in pending {
-                let Some(target) = self.process.definition_func(store, definition)? else {
-                    later.push((func, definition));
-                    continue;
-                };
-                let (wanted, defined) = (func.ty(&*store), target.ty(&*store));
-                let provider = self.process.state().name(definition.object).to_string();
-                if wanted != defined {
-                    let text = signature_mismatch(
-                        &symbol_name(self.process, definition),
-                        &wanted,
-                        &provider,
-                        &defined,
-                    );
-                    problems.add(format!("{text}, wanted by `{}`", object.name));
-                } else if func.bind(&mut *store, target).is_err() {
-                    problems.add(format!(
-                        "function `{}` of `{provider}` is only an import that is exported again and leads back to itself, wanted by `{}`",
-                        symbol_name(self.process, definition), object.name
-                    ));
-                }
-            }
-            // Addresses that cells tell are known after the cells are filled.
-            if let Some(object) = self.process.state().objects.get_mut(&object.id) {
-                object.pending = later;
-            }
-        }
-        problems.result()
-    }
-
-    /// Gives every new object with thread-local data its block (rules T1, T3).
-    fn reserve_tls(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        for object in &self.new {
-            let Some(instance) = self.process.instance_of(object.id) else {
-                continue;
-            };
-            if instance.get_func(&mut *store, "__wasm_init_tls").is_none() {
-                continue;
-            }
-            let mut scalar = |name: &str| {
-                instance
-                    .get_global(&mut *store, name)
-                    .and_then(|global| global.get(&mut *store).i32())
-                    .map_or(0, i32::cast_unsigned)
-            };
-            let size = scalar("__tls_size");
-            let align = scalar("__tls_align").max(1).trailing_zeros();
-            if size == 0 {
-                continue;
-            }
-            let what = format!("thread-local data of `{}`", object.name);
-            let block = self.process.take_memory(store, size, align, &what)?;
-            if let Some(object) = self.process.state().objects.get_mut(&object.id) {
-                object.tls_base = Some(block.base);
-                object.tls_memory = block;
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills all GOT cells of the new objects (rules G4, G5).
-    fn fill_cells(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        let mut open = Vec::new();
-        {
-            let state = self.process.state();
-            for object in &self.new {
-                if let Some(loaded) = state.object(object.id) {
-                    open.extend(loaded.cells.iter().map(|cell| (object.id, cell.clone())));
-                }
-            }
-        }
-        for _ in 0..MAX_ALIAS_PASSES {
-            let mut later = Vec::new();
-            for (id, cell) in open {
-                match self.cell_value(store, cell.target)? {
-                    Some(value) => cell.global.set(&mut *store, Val::I32(value))?,
-                    None => later.push((id, cell)),
-                }
-            }
-            open = later;
-            if open.is_empty() {
-                break;
-            }
-        }
-        let mut problems = Problems::default();
-        for (id, cell) in &open {
-            let state = self.process.state();
-            let Some(object) = state.object(*id) else {
-                continue;
-            };
-            let name = object.symbols.import_name(cell.import).unwrap_or("?");
-            let value = match cell.target {
-                CellTarget::Loader(_) => "the process has no such address",
-                _ => "its definition does not lead to an address",
-            };
-            problems.add(format!(
-                "symbol `{name}`: {value}, wanted by `{}`",
-                object.name
-            ));
-        }
-        problems.result()?;
-        // Functions whose addresses are told by cells are known now.
-        self.bind_pending(store)?;
-        let mut problems = Problems::default();
-        let mut state = self.process.state();
-        for object in &self.new {
-            let Some(loaded) = state.objects.get_mut(&object.id) else {
-                continue;
-            };
-            for (_, definition) in std::mem::take(&mut loaded.pending) {
-                let name = match definition.symbol {
-                    Symbol::Function { export, .. } => {
-                        object.symbols.export_name(export).to_string()
-                    }
-                    _ => "an address".to_string(),
-                };
-                problems.add(format!(
-                    "function `{name}` is not in the table at its address, wanted by `{}`",
-                    object.name
-                ));
-            }
-        }
-        drop(state);
-        problems.result()
-    }
-
-    /// Runs the relocation functions of all new objects, then their thread-local set-up (rules I1, I2).
-    fn relocate(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        for step in ["__wasm_apply_data_relocs", "__wasm_init_tls"] {
-            for id in self.init_order.clone() {
-                let Some(instance) = self.process.instance_of(id) else {
-                    continue;
-                };
-                let (name, tls_base) = {
-                    let state = self.process.state();
-                    (
-                        state.name(id).to_string(),
-                        state.object(id).and_then(|object| object.tls_base),
-                    )
-                };
-                let params = match (step, tls_base) {
-                    ("__wasm_init_tls", Some(base)) => vec![base],
-                    ("__wasm_init_tls", None) => continue,
-                    _ => Vec::new(),
-                };
-                if let Some(func) = instance.get_func(&mut *store, step) {
-                    self.process
-                        .0
-                        .trace
-                        .line(TraceTopics::RELOC, format_args!("relocate {name}: {step}"));
-                    self.guest_ran = true;
-                    self.process
-                        .call_i32(store, func, &params)
-                        .map_err(|error| error.context(format!("relocating `{name}` ({step})")))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the constructors (rules I3 to I6).
-    fn construct(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        {
-            let mut state = self.process.state();
-            state.busy = false;
-            for object in &self.new {
-                if let Some(object) = state.objects.get_mut(&object.id) {
-                    object.status = Status::Initialising;
-                }
-            }
-        }
-        let mut order = self.init_order.clone();
-        // A main module with a C library of its own comes first, if its constructors are not `_start`'s business: the
-        // libraries' constructors may use that library (rule I5).
-        let main = self.new.iter().find(|object| {
-            object
-                .main
-                .as_ref()
-                .is_some_and(|shape| !shape.start_runs_constructors)
-        });
-        if let Some(main) = main.filter(|main| main.symbols.lookup("malloc").is_some()) {
-            let id = main.id;
-            order.retain(|other| *other != id);
-            order.insert(0, id);
-        }
-        for id in order {
-            self.construct_one(store, id)?;
-        }
-        Ok(())
-    }
-
-    fn construct_one(&mut self, store: &mut StoreContextMut<'_, T>, id: ObjectId) -> Result<()> {
-        let skip = self
-            .place(id)
-            .and_then(|place| self.new.get(place)?.main.as_ref())
-            .is_some_and(|shape| shape.start_runs_constructors);
-        if let Some(instance) = self.process.instance_of(id).filter(|_| !skip) {
-            let constructor = ["_initialize", "__wasm_call_ctors"]
-                .into_iter()
-                .find_map(|name| Some((name, instance.get_func(&mut *store, name)?)));
-            if let Some((step, func)) = constructor {
-                let name = self.process.state().name(id).to_string();
-                self.process
-                    .0
-                    .trace
-                    .line(TraceTopics::INIT, format_args!("calling init: {name}"));
-                self.guest_ran = true;
-                func.call(store.as_context_mut(), &[], &mut [])
-                    .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
-            }
-        }
-        let mut state = self.process.state();
-        state.constructed = state.constructed.saturating_add(1);
-        let constructed = state.constructed;
-        if let Some(object) = state.objects.get_mut(&id) {
-            object.status = Status::Ready;
-            object.constructed = constructed;
-        }
-        Ok(())
-    }
-}
-
-/// Places the data of one object at or behind `end` (the layout of a program at its start); gives the new end.
-fn place_at<T: 'static>(process: &Process<T>, object: &NewObject, end: u64) -> Result<u64> {
-    let size = object.info.memory_size;
-    if size == 0 || !object.relocatable {
-        return Ok(end);
-    }
-    let what = format!("`{}`", object.name);
-    let too_much = || memory_limit(&what, u64::from(size));
-    let base = align_up(end, object.info.memory_align).ok_or_else(too_much)?;
-    let end = range_end(base, u64::from(size)).ok_or_else(too_much)?;
-    let base = u32::try_from(base).map_err(|_| too_much())?;
-    if let Some(object) = process.state().objects.get_mut(&object.id) {
-        object.memory = MemoryPlace {
-            base,
-            size,
-            owner: MemoryOwner::Nobody,
-        };
-    }
-    Ok(end)
 }
 
 /// The objects that the bindings and cells of a new object lead to.
@@ -1032,24 +527,6 @@ fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
         .collect()
 }
 
-fn symbol_name<T: 'static>(process: &Process<T>, definition: Definition) -> String {
-    let state = process.state();
-    let Some(object) = state.object(definition.object) else {
-        return String::new();
-    };
-    match definition.symbol {
-        Symbol::Function { export, .. } | Symbol::Data { export, .. } => {
-            object.symbols.export_name(export).to_string()
-        }
-        Symbol::Pointer(Pointer::Got { import, .. }) => object
-            .symbols
-            .import_name(import)
-            .unwrap_or_default()
-            .to_string(),
-        Symbol::Pointer(_) => "an address".to_string(),
-    }
-}
-
 fn func_type(module: &crate::module::Module, kind: &ExternKind) -> crate::module::FuncType {
     match kind {
         ExternKind::Func(ty) => usize::try_from(*ty)
@@ -1061,7 +538,10 @@ fn func_type(module: &crate::module::Module, kind: &ExternKind) -> crate::module
     .unwrap_or_else(|| crate::module::FuncType::new([], []))
 }
 
-fn constant<T: 'static>(store: &mut StoreContextMut<'_, T>, value: u32) -> Result<Global> {
+pub(super) fn constant<T: 'static>(
+    store: &mut StoreContextMut<'_, T>,
+    value: u32,
+) -> Result<Global> {
     Global::new(
         &mut *store,
         GlobalType {
@@ -1070,18 +550,6 @@ fn constant<T: 'static>(store: &mut StoreContextMut<'_, T>, value: u32) -> Resul
         },
         Val::I32(value.cast_signed()),
     )
-}
-
-fn is_null(reference: Option<Ref>) -> bool {
-    matches!(reference, None | Some(Ref::Func(None)))
-}
-
-fn memory_limit(what: &str, needed: u64) -> Error {
-    Error::new(ErrorKind::Limit {
-        what: format!("32-bit addresses for {what}"),
-        needed,
-        allowed: u64::from(u32::MAX),
-    })
 }
 
 /// Objects of a load, for look-ups by number.

@@ -25,7 +25,7 @@
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
 //! | `plan.rs`, `bind.rs` | the plan of a load |
-//! | `load.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
+//! | `load.rs`, `shared.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
@@ -41,28 +41,28 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | S1 S2 S3 S4 S7 S8 | `main_module.rs`, `load.rs` (`create_shared`, `adopt`) |
+//! | S1 S2 S3 S4 S7 S8 | `main_module.rs`, `shared.rs` |
 //! | S5 L6 | `bind.rs` (`bind_memory`, `bind_table`), `load.rs` (`check_minima`), `address.rs` (`take_slots`) |
-//! | S9 I3 I5 | `load.rs` (`construct`) |
+//! | S9 I3 I5 | `relocate.rs` (`construct`) |
 //! | S10 | `load.rs`: bases exist before instantiation |
 //! | N1 N2 N3 N5 | `search.rs` |
 //! | N4 | `plan.rs` (`known`) |
 //! | N7 | `plan.rs` (`chain`) |
 //! | N8 | `search.rs` (`Files`) |
 //! | L1 L10 L11 | `memory.rs` |
-//! | L2 L3 L4 L5 L7 L9 L12 | `load.rs`, `layout.rs` |
-//! | L8 | `load.rs` (`reserve_stack`) |
+//! | L2 L3 L4 L5 L7 L9 L12 | `load.rs`, `shared.rs`, `layout.rs` |
+//! | L8 | `shared.rs` (`reserve_stack`) |
 //! | R1 R4 R6 | `symbols.rs`, `address.rs` |
 //! | R2 R3 | `state.rs` (`View`) |
 //! | R5 R7 R8 R9 R10 R14 | `bind.rs`, `late.rs` |
 //! | R12 | `process.rs` (`entry`) |
-//! | G1 G2 G3 G4 G5 G6 G8 | `got.rs`, `address.rs`, `load.rs` (`fill_cells`) |
+//! | G1 G2 G3 G4 G5 G6 G8 | `got.rs`, `address.rs`, `relocate.rs` (`fill_cells`) |
 //! | B1 B2 B3 B4 | `bind.rs`, `late.rs`; deferred functions of the runtime |
-//! | I1 I2 I4 I6 I7 | `load.rs`, `graph.rs`, `undo.rs` |
+//! | I1 I2 I4 I6 I7 | `load.rs`, `relocate.rs`, `graph.rs`, `undo.rs` |
 //! | D1 to D13, D16, D18 | `dl.rs`, `abi.rs` |
 //! | D14 D15 | `undo.rs`, `abi.rs` |
 //! | U1 to U4, U7 | `undo.rs` (`collect`), `state.rs` (`unreachable`), `layout.rs` (`retire`) |
-//! | T1 T3 | `load.rs` (`reserve_tls`, `relocate`) |
+//! | T1 T3 | `relocate.rs` (`reserve_tls`, `relocate`) |
 //! | Q1 Q2 | `profile.rs`, `plan.rs`, `layout.rs`, `segments.rs` |
 #![forbid(unsafe_code)]
 
@@ -82,8 +82,10 @@ mod plan;
 mod pointer_exports;
 mod process;
 mod profile;
+mod relocate;
 mod search;
 mod segments;
+mod shared;
 mod state;
 mod symbols;
 mod trace;

@@ -134,11 +134,10 @@ fn a_closed_library_is_gone_and_comes_back_fresh() {
 fn opening_and_closing_ten_thousand_times_keeps_table_and_memory_flat() {
     let counter = counter();
     let mut world = World::started(
-        &r#"(module
+        r#"(module
           (memory (export "memory") 2)
           (table (export "__indirect_function_table") 4 funcref)
-          (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"#
-            .to_string(),
+          (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"#,
         &[("/lib/c.so", &counter)],
     );
     let mut sizes = Vec::new();
@@ -440,4 +439,25 @@ fn a_library_that_closes_itself_returns_before_it_is_released() {
     assert!(world.call_slot(tail, &[handle as i32]).is_err());
     world.open("other.so").unwrap();
     assert_eq!(world.process.state().spent, 0);
+}
+
+#[test]
+fn the_trace_tells_bindings_and_constructors() {
+    let counter = counter();
+    let user = library(
+        r#"(needed "c.so")"#,
+        r#"(import "env" "bump" (func (result i32)))"#,
+    );
+    let mut world = World::started(
+        &main_module("", ""),
+        &[("/lib/c.so", &counter), ("/lib/user.so", &user)],
+    );
+    world.open("user.so").unwrap();
+    assert_eq!(
+        *world.lines.lock().unwrap(),
+        [
+            "binding file user.so to c.so: symbol `bump`",
+            "calling init: c.so"
+        ]
+    );
 }
