@@ -9,7 +9,7 @@
 
 use dynlink::host::{Kernel, KernelBuilder, KernelFiles, Mount, Pipe, WasiSymbols};
 use dynlink::link::{ConstructorTrap, Process, Profile};
-use dynlink::{Config, Dispatch, Engine, Module, Store};
+use dynlink::{Config, Dispatch, Engine, Module, Store, Val};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -56,6 +56,11 @@ struct Description {
     lazy: bool,
     /// `fails`: a trap in a constructor is a failed `dlopen`.
     constructor_trap: Option<String>,
+    /// Libraries that the user loads before all others.
+    #[serde(default)]
+    preload: Vec<String>,
+    /// Fuel, in both configurations.
+    fuel: Option<u64>,
     /// Limit on pages of memory.
     max_memory_pages: Option<u64>,
 }
@@ -143,13 +148,16 @@ fn read_case(name: &str, folder: PathBuf) -> Result<Case, String> {
         .styles
         .iter()
         .map(|style| format!("main-{style}.wasm"));
-    for file in ["main.c".to_string(), "expected.txt".to_string()]
-        .into_iter()
-        .chain(styles)
-    {
+    for file in ["expected.txt".to_string()].into_iter().chain(styles) {
         if !folder.join(&file).is_file() {
             return Err(format!("`{file}` is missing; see fixtures/build.sh"));
         }
+    }
+    if !["main.c", "main.cpp"]
+        .iter()
+        .any(|source| folder.join(source).is_file())
+    {
+        return Err("there is no main.c or main.cpp".into());
     }
     Ok(Case {
         name: name.to_string(),
@@ -174,6 +182,7 @@ fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
     ];
     let copy = copy_of(case)?;
     for (name, mut config) in configurations {
+        config.fuel |= case.description.fuel.is_some();
         if let Some(pages) = case.description.max_memory_pages {
             config.limits.memory_pages = pages;
         }
@@ -284,7 +293,7 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     }
     let mut store = Store::new(&engine, kernel.build()?);
     if metered.0 {
-        store.set_fuel(u64::MAX / 2)?;
+        store.set_fuel(description.fuel.unwrap_or(u64::MAX / 2))?;
     }
     if metered.1 {
         store.set_deadline(Some(DEADLINE))?;
@@ -307,6 +316,9 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     } else if description.search != Some(false) {
         builder = builder.library_path(".");
     }
+    for library in &description.preload {
+        builder = builder.preload(library);
+    }
     if module.dylink().is_none() {
         for library in &description.libraries {
             builder = builder.preload(library);
@@ -315,17 +327,14 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     let process: Process<Kernel> = builder.build();
 
     let path = format!("/{file}");
-    let end = process
-        .start(&mut store, &module, &path)
-        .and_then(|_| process.entry(&mut store, None))
-        .and_then(|entry| entry.call(&mut store, &[], &mut []));
-    let end = match end {
-        Ok(()) => Ok(0),
-        Err(error) => match error.exit_status() {
-            Some(status) => Ok(status),
-            None => Err(error.to_string()),
-        },
-    };
+    let end = process.start(&mut store, &module, &path).and_then(|_| {
+        let entry = process.entry(&mut store, None)?;
+        // `_start` gives no result, `main` the status.
+        let mut results = vec![Val::I32(0); entry.ty(&store).results().len()];
+        entry.call(&mut store, &[], &mut results)?;
+        Ok(results.first().and_then(Val::i32).unwrap_or(0))
+    });
+    let end = end.or_else(|error| error.exit_status().ok_or_else(|| error.to_string()));
     Ok(Outcome {
         output: output.take_text(),
         end,
