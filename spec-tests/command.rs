@@ -440,3 +440,40 @@ fn help_and_version_are_printed() {
     case.run(&["--version"])
         .prints(&format!("dynlink {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn a_manifest_mounts_archives_overlays_and_memory() {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    archive.start_file("a", options).expect("an entry");
+    archive.write_all(b"x").expect("its contents");
+    let archive = archive.finish().expect("an archive").into_inner();
+    // Each manifest mounts one thing, which is descriptor 3.
+    let manifest = |module: &str, mount: &str| {
+        format!("abi = \"wasi\"\nmain = \"{module}\"\n[[mount]]\nguest = \"/d\"\n{mount}\n")
+    };
+    let case = Case::module(&opens("2"))
+        .and("w.wasm", &opens("64"))
+        .file("data.zip", archive)
+        .file("data/a", "x")
+        .file("read.toml", manifest("m.wasm", "archive = \"data.zip\""))
+        .file("write.toml", manifest("w.wasm", "archive = \"data.zip\""))
+        .file(
+            "over.toml",
+            manifest("w.wasm", "archive = \"data.zip\"\naccess = \"overlay\""),
+        )
+        .file("folder.toml", manifest("w.wasm", "folder = \"data\""))
+        .file(
+            "both.toml",
+            manifest("w.wasm", "folder = \"data\"\naccess = \"read-write\""),
+        )
+        .file("memory.toml", manifest("m.wasm", "memory = true"))
+        .file("none.toml", manifest("m.wasm", "archive = \"none.zip\""));
+    assert_eq!(case.run(&["read.toml"]).status, Some(0));
+    assert_eq!(case.run(&["write.toml"]).status, Some(69), "EROFS");
+    assert_eq!(case.run(&["over.toml"]).status, Some(0));
+    assert_eq!(case.run(&["folder.toml"]).status, Some(69), "EROFS");
+    assert_eq!(case.run(&["both.toml"]).status, Some(0));
+    assert_eq!(case.run(&["memory.toml"]).status, Some(44), "ENOENT");
+    case.run(&["none.toml"]).fails(127, &["none.zip"]);
+}

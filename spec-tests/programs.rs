@@ -414,3 +414,75 @@ fn the_extension_modules_of_the_standard_library_load() {
                 hashlib.sha256(b'').hexdigest()[:8], decimal.Decimal('0.1')*3, math.factorial(20))\n";
     python(&["-c", code]).prints("True b'abc' e3b0c442 0.3 2432902008176640000\n");
 }
+
+#[test]
+fn python_runs_modules_and_reads_a_whole_program_without_arguments() {
+    python(&["-m", "json.tool", "--compact"])
+        .input("{\"a\": 1}")
+        .prints("{\"a\":1}\n");
+    let done = python(&[])
+        .input("import sys\nprint('in')\nsys.exit(3)\n")
+        .done();
+    assert_eq!((done.status, &*done.stdout), (Some(3), "in\n"), "{done:?}");
+}
+
+#[test]
+fn an_interactive_session_ends_with_its_status() {
+    // C libraries that register anew what was mounted end with 71 here.
+    let done = python(&["-i", "-q"])
+        .input("print(8)\nimport sys\nsys.exit(3)\n")
+        .done();
+    assert_eq!((done.status, &*done.stdout), (Some(3), "8\n"), "{done:?}");
+}
+
+#[test]
+fn an_abort_is_a_trap_with_a_backtrace() {
+    let done = python(&["-c", "import os; os.abort()"]).done();
+    assert_eq!(done.status, Some(134), "{done:?}");
+    assert!(
+        done.stderr
+            .contains("python3.11.wasm!_PyEval_EvalFrameDefault"),
+        "{done:?}"
+    );
+    let done = python(&["-c", "import os; os._exit(9)"]).done();
+    assert_eq!(done.status, Some(9), "{done:?}");
+}
+
+#[test]
+fn python_recurses_a_hundred_thousand_calls_deep() {
+    let code = "import sys; sys.setrecursionlimit(10**6)\n\
+                def f(n): return 0 if n == 0 else 1 + f(n-1)\n\
+                print(f(100000))";
+    python(&["-c", code]).prints("100000\n");
+}
+
+#[test]
+fn what_the_host_does_not_have_is_an_error_that_python_knows() {
+    let code = "import os, socket, subprocess, threading\n\
+                for call in (os.fork, socket.socket, lambda: subprocess.run(['ls']), lambda: os.kill(1, 2), \
+                lambda: os.chmod('missing', 0)):\n\
+                \ttry: call()\n\
+                \texcept OSError as e: print(type(e).__name__, e.errno)\n\
+                try: threading.Thread(target=print).start()\n\
+                except RuntimeError as e: print('RuntimeError')\n\
+                r, w = os.pipe(); os.write(w, b'abc'); print(os.read(r, 9))\n\
+                print(os.umask(0o77), os.getpid(), socket.gethostname(), os.path.realpath('/tmp/../tmp/.'))\n";
+    let done = python(&["-c", code]).done();
+    let expected = "OSError 52\nOSError 52\nOSError 52\nOSError 52\nFileNotFoundError 44\nRuntimeError\nb'abc'\n\
+                    18 1 localhost /tmp\n";
+    assert_eq!(
+        (done.status, &*done.stdout),
+        (Some(0), expected),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn nested_calls_through_c_slots_work_a_few_hundred_deep() {
+    // Every level goes through a slot function, a trampoline and the interpreter again.
+    let code = "class A:\n\
+                \tdef __init__(self, n): self.n = n\n\
+                \tdef __len__(self): return 0 if self.n == 0 else 1 + len(A(self.n - 1))\n\
+                print(len(A(300)), sorted([3, 1, 2], key=lambda x: len(A(x))))";
+    python(&["-c", code]).prints("300 [1, 2, 3]\n");
+}

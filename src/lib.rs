@@ -35,3 +35,8 @@ pub use runtime::{
     StoreLimits, Table, TypedFunc, Val, WasmParams, WasmResults, WasmTy,
 };
 pub use trap::{Backtrace, Frame, Trap, TrapCode};
+
+/// The examples of the README are tests.
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeExamples;

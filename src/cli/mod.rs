@@ -118,7 +118,7 @@ fn run(options: &RunOptions) -> Result<ExitCode> {
     let arguments = options
         .arguments
         .iter()
-        .map(|argument| text(argument))
+        .map(text)
         .collect::<Result<Vec<_>>>()?;
     match &options.invoke {
         None => Ok(exit_code(program.run(arguments)?)),

@@ -653,6 +653,41 @@ mod tests {
     }
 
     #[test]
+    fn wheels_come_from_pip() {
+        let mut registry = Registry::new();
+        let wheel = registry.temp.path().join("served.whl");
+        let mut zip = zip::ZipWriter::new(File::create(&wheel).unwrap());
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file("thing/__init__.py", options).unwrap();
+        zip.write_all(b"x = 1").unwrap();
+        zip.finish().unwrap();
+        let script = registry.temp.path().join("pip");
+        let here = registry.temp.path().display();
+        let text = format!(
+            "#!/bin/sh\necho \"$@\" > {here}/calls\n/bin/cp {here}/served.whl \"$4/thing.whl\"\n"
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        registry.package.client = Client::Pip;
+        registry.package.name = "thing".into();
+        registry.package.sha256 = hexadecimal(&Sha256::digest(fs::read(&wheel).unwrap()));
+        let folder = registry.cache().folder(&registry.package).unwrap();
+        assert_eq!(
+            fs::read_to_string(folder.join("thing/__init__.py")).unwrap(),
+            "x = 1"
+        );
+        let calls = registry.calls();
+        assert!(
+            calls[0].starts_with("download thing==1.2.3 --dest "),
+            "{calls:?}"
+        );
+        assert!(
+            calls[0].contains("--no-deps") && calls[0].contains("--only-binary=:all:"),
+            "{calls:?}"
+        );
+    }
+
+    #[test]
     fn names_that_are_options_or_paths_are_refused() {
         let registry = Registry::new();
         for (name, version) in [

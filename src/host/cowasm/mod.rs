@@ -216,10 +216,10 @@ fn answer<T: CowasmHost>(
         // Not called through here.
         Kind::Trampoline => (Errno::Nosys, 0),
     };
-    if !matches!(kind, Kind::Does(_)) {
-        if let Some(StubTrace(sink)) = caller.data_mut().cowasm().trace.clone() {
-            sink(name);
-        }
+    if !matches!(kind, Kind::Does(_))
+        && let Some(StubTrace(sink)) = caller.data_mut().cowasm().trace.clone()
+    {
+        sink(name);
     }
     if !matches!(kind, Kind::FailsWith(_)) {
         set_errno(process, caller, errno);
