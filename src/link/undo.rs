@@ -6,6 +6,7 @@
 //! are counted, and the count is limited.
 #![forbid(unsafe_code)]
 
+use super::got::AddedSlot;
 use super::load::{Load, ids};
 use super::object::{Object, ObjectId, Status};
 use super::process::Process;
@@ -66,9 +67,8 @@ impl<T: 'static> Load<'_, T> {
                 !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
             })
         };
-        for slot in added {
-            process.clear_slots(store, slot.slot, 1);
-            process.free_slots(slot.slot, 1, self.guest_ran);
+        for added in added {
+            process.drop_added(store, added, self.guest_ran);
         }
         let mut created = process.remove(store, &gone, self.guest_ran);
         if !nested_stay {
@@ -123,6 +123,17 @@ impl<T: 'static> Process<T> {
         }
     }
 
+    /// Clears and frees a slot that was added for a function, unless the guest has put something else into it.
+    fn drop_added(&self, store: &mut StoreContextMut<'_, T>, added: AddedSlot, used: bool) {
+        let ours = self
+            .table()
+            .is_some_and(|table| self.slot_holds(store, table, added.slot, added.func));
+        if ours {
+            self.clear_slots(store, added.slot, 1);
+            self.free_slots(added.slot, 1, used);
+        }
+    }
+
     /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run. Gives what is left of
     /// them in the store.
     fn remove(
@@ -144,31 +155,28 @@ impl<T: 'static> Process<T> {
                 .filter_map(|id| state.objects.remove(&id))
                 .collect()
         };
+        let extra = {
+            let mut state = self.state();
+            let ranges = removed.iter().map(|object| &object.table);
+            state
+                .indices
+                .remove_ranges(ranges.map(|table| (table.base, table.count)).collect());
+            state
+                .indices
+                .remove_added(0, |slot| slot.object.is_some_and(|id| gone.contains(&id)))
+        };
         for object in &removed {
             self.0.trace.line(
                 TraceTopics::FILES,
                 format_args!("file={} removed", object.name),
             );
             self.clear_slots(store, object.table.base, object.table.count);
-            {
-                let mut state = self.state();
-                state
-                    .indices
-                    .remove_range(object.table.base, object.table.count);
-            }
             if object.table.count > 0 {
                 self.free_slots(object.table.base, object.table.count, used);
             }
-            let extra = {
-                let mut state = self.state();
-                state
-                    .indices
-                    .remove_added(0, |slot| slot.object == Some(object.id))
-            };
-            for slot in extra {
-                self.clear_slots(store, slot.slot, 1);
-                self.free_slots(slot.slot, 1, used);
-            }
+        }
+        for added in extra {
+            self.drop_added(store, added, used);
         }
         for object in &removed {
             self.give_back_memory(store, object.tls_memory);
