@@ -202,6 +202,8 @@ unsafe fn call(
             usize::from((*func).params),
         );
 
+        // Read now: a function that ends in a tail call may be unloaded while what it called still runs.
+        let (results, is_float) = ((*func).results, (*func).stub[2] != 0);
         let before = ((*ctx).memory, (*ctx).ip, (*ctx).sp, (*core).caller);
         (*ctx).memory = (*func).mem;
         if (*ctx).poll == 0 {
@@ -222,9 +224,9 @@ unsafe fn call(
         (*ctx).depth -= 1;
 
         let result = if code == DONE {
-            match (*func).results {
+            match results {
                 0 => {}
-                1 if (*func).stub[2] != 0 => slots[0] = (*ctx).facc.to_bits(),
+                1 if is_float => slots[0] = (*ctx).facc.to_bits(),
                 1 => slots[0] = (*ctx).acc,
                 count => std::ptr::copy_nonoverlapping(
                     new.cast::<u64>(),

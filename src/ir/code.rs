@@ -73,6 +73,11 @@ impl CodeMap {
         (offset < code.words.len() * 8).then_some((code, offset / 8))
     }
 
+    /// All code with its start address.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Code)> {
+        self.map.iter().map(|(start, code)| (*start, code))
+    }
+
     /// Notes a field that holds the value of a global.
     pub fn relocate(&mut self, global: (u32, u32), relocation: Relocation) {
         self.relocations.entry(global).or_default().push(relocation);

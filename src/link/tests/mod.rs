@@ -3,6 +3,7 @@
 mod dlopen;
 mod failures;
 mod mains;
+mod random;
 mod symbols;
 
 use super::*;
