@@ -284,9 +284,22 @@ handler! {
 handler! {
     /// Around a call into another memory: a frame of its own above the arguments, in which the
     /// caller's memory is kept (behind the greater of parameters and results).
+    ///
+    /// A frame that returns to a `switch_ret` already was tail-called by a function behind such a cell: its
+    /// results are of the same types, and the memory that will come back is kept there. A second one
+    /// would let tail calls between memories pile up.
     [D: Dispatch]
     switch_call(ip, sp, mem, len, ctx, acc, facc) {
         let func = field64(ip, 8) as *mut FuncRec;
+        let return_ip = *sp.cast::<u64>().sub(1) as *const u8;
+        if field64(return_ip, 0) == field64(ip, 16) {
+            if overflows(sp, (*func).frame, ctx) {
+                trap!(TrapCode::StackOverflow; ip, sp, ctx)
+            }
+            (*ctx).memory = (*func).mem;
+            let (mem, len) = cold::memory_registers(ctx);
+            return D::next((*func).code, sp, mem, len, ctx, acc, facc);
+        }
         let keep = usize::from((*func).params.max((*func).results)) * 8;
         let new = sp.add(keep + 24);
         if overflows(new, (*func).frame, ctx) {
