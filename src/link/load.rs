@@ -13,7 +13,7 @@
 use super::got::{Cell, CellTarget, LoaderValue, POISON};
 use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
-use super::plan::{Binding, NewObject, Plan, Problems, Undefined};
+use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
@@ -171,112 +171,6 @@ impl<T: 'static> Load<'_, T> {
         }
         let added = self.added_global.clone();
         state.global.extend(added);
-    }
-
-    /// Gives every new object that has none yet its memory, slots and stack.
-    fn reserve(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        for place in 0..self.new.len() {
-            let Some(object) = self.new.get(place) else {
-                continue;
-            };
-            if !object.relocatable {
-                continue;
-            }
-            let (id, name) = (object.id, object.name.clone());
-            let (size, align) = (object.info.memory_size, object.info.memory_align);
-            let (count, table_align) = (object.info.table_size, object.info.table_align);
-            let has_memory = self
-                .process
-                .state()
-                .object(id)
-                .is_some_and(|object| object.memory.size > 0);
-            if !has_memory {
-                let memory = self
-                    .process
-                    .take_memory(store, size, align, &format!("`{name}`"))?;
-                if let Some(object) = self.process.state().objects.get_mut(&id) {
-                    object.memory = memory;
-                }
-            }
-            let has_slots = self
-                .process
-                .state()
-                .object(id)
-                .is_some_and(|object| object.table.count > 0);
-            if count > 0 && !has_slots {
-                let base = self
-                    .process
-                    .take_slots(store, count, table_align)
-                    .map_err(|error| error.context(format!("`{name}`")))?;
-                if let Some(object) = self.process.state().objects.get_mut(&id) {
-                    object.table = TablePlace { base, count };
-                }
-            }
-            if let Some(object) = self.process.state().object(id) {
-                self.process.0.trace.line(
-                    TraceTopics::FILES,
-                    format_args!(
-                        "file={name} memory=[{:#x},+{:#x}] table=[{},+{}]",
-                        object.memory.base,
-                        object.memory.size,
-                        object.table.base,
-                        object.table.count
-                    ),
-                );
-            }
-        }
-        self.reserve_stack(store)
-    }
-
-    /// Grows memory and table to what the new objects declare as their minimum (rule S5).
-    fn check_minima(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
-        for object in &self.new {
-            for import in &object.symbols.module().0.imports {
-                match (&import.ty, self.process.memory(), self.process.table()) {
-                    (ExternKind::Memory(ty), Some(memory), _) => {
-                        let missing = ty.minimum.saturating_sub(memory.size(&*store));
-                        if missing > 0 {
-                            memory.grow(&mut *store, missing).map_err(|error| {
-                                error.context(format!(
-                                    "`{}` needs a memory of {} pages",
-                                    object.name, ty.minimum
-                                ))
-                            })?;
-                        }
-                    }
-                    (ExternKind::Table(ty), _, Some(table)) => {
-                        let size = table.size(&*store);
-                        let missing = ty.minimum.saturating_sub(size);
-                        if missing > 0 {
-                            table
-                                .grow(&mut *store, missing, Ref::Func(None))
-                                .map_err(|error| {
-                                    error.context(format!(
-                                        "`{}` needs a table of {} elements",
-                                        object.name, ty.minimum
-                                    ))
-                                })?;
-                            self.process.state().slots.add(size, missing);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the segments of position-independent objects lie in their own places, so that no library can overwrite
-    /// another one while it is instantiated.
-    fn check_segments(&self) -> Result<()> {
-        let mut problems = Problems::default();
-        let state = self.process.state();
-        for new in &self.new {
-            if let Some(object) = state.object(new.id).filter(|object| object.relocatable) {
-                super::segments::check(object, &mut problems);
-            }
-        }
-        problems.result()
     }
 
     /// Instantiates one object.

@@ -25,7 +25,7 @@
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
 //! | `plan.rs`, `bind.rs` | the plan of a load |
-//! | `load.rs`, `shared.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
+//! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
@@ -41,8 +41,8 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | S1 S2 S3 S4 S7 S8 | `main_module.rs`, `shared.rs` |
-//! | S5 L6 | `bind.rs` (`bind_memory`, `bind_table`), `load.rs` (`check_minima`), `address.rs` (`take_slots`) |
+//! | S1 S2 S3 S4 S7 S8 | `main_module.rs`, `place.rs` |
+//! | S5 L6 | `bind.rs` (`bind_memory`, `bind_table`), `place.rs` (`check_minima`), `address.rs` (`take_slots`) |
 //! | S9 I3 I5 | `relocate.rs` (`construct`) |
 //! | S10 | `load.rs`: bases exist before instantiation |
 //! | N1 N2 N3 N5 | `search.rs` |
@@ -50,8 +50,8 @@
 //! | N7 | `plan.rs` (`chain`) |
 //! | N8 | `search.rs` (`Files`) |
 //! | L1 L10 L11 | `memory.rs` |
-//! | L2 L3 L4 L5 L7 L9 L12 | `load.rs`, `shared.rs`, `layout.rs` |
-//! | L8 | `shared.rs` (`reserve_stack`) |
+//! | L2 L3 L4 L5 L7 L9 L12 | `place.rs`, `layout.rs` |
+//! | L8 | `place.rs` (`reserve_stack`) |
 //! | R1 R4 R6 | `symbols.rs`, `address.rs` |
 //! | R2 R3 | `state.rs` (`View`) |
 //! | R5 R7 R8 R9 R10 R14 | `bind.rs`, `late.rs` |
@@ -78,6 +78,7 @@ mod load;
 mod main_module;
 mod memory;
 mod object;
+mod place;
 mod plan;
 mod pointer_exports;
 mod process;
@@ -85,7 +86,6 @@ mod profile;
 mod relocate;
 mod search;
 mod segments;
-mod shared;
 mod state;
 mod symbols;
 mod trace;

@@ -128,6 +128,7 @@ impl<T: 'static> Store<T> {
                 depth: 0,
                 store: null_mut(),
                 core: null_mut(),
+                tail_caller: null(),
                 error: None,
             },
             stack: vec![0; words].into_boxed_slice(),

@@ -1,5 +1,5 @@
-//! What a process has once: memory, table, stack pointer, C stack. Made by the linker or brought along by the main
-//! module, in one of its shapes (rules S2 to S4, L3, L7 to L9).
+//! Where a load puts things: the memory, table and stack that all objects share, the range of each new object, and
+//! the checks that what it needs fits (rules L1 to L10, S2 to S5).
 #![forbid(unsafe_code)]
 
 use super::bind::CELL_TYPE;
@@ -7,9 +7,10 @@ use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
 use super::load::Load;
 use super::main_module::{MainShape, Place};
 use super::memory::memory_bytes;
-use super::object::{MemoryOwner, MemoryPlace};
-use super::plan::{Binding, NewObject};
+use super::object::{MemoryOwner, MemoryPlace, TablePlace};
+use super::plan::{Binding, NewObject, Problems};
 use super::process::Process;
+use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{ExternKind, MemoryType, RefType, TableType};
 use crate::runtime::{Global, Memory, Ref, StoreContextMut, Table, Val};
@@ -218,6 +219,61 @@ impl<T: 'static> Load<'_, T> {
         Ok(())
     }
 
+    /// Gives every new object that has none yet its memory, slots and stack.
+    pub(super) fn reserve(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        for place in 0..self.new.len() {
+            let Some(object) = self.new.get(place) else {
+                continue;
+            };
+            if !object.relocatable {
+                continue;
+            }
+            let (id, name) = (object.id, object.name.clone());
+            let (size, align) = (object.info.memory_size, object.info.memory_align);
+            let (count, table_align) = (object.info.table_size, object.info.table_align);
+            let has_memory = self
+                .process
+                .state()
+                .object(id)
+                .is_some_and(|object| object.memory.size > 0);
+            if !has_memory {
+                let memory = self
+                    .process
+                    .take_memory(store, size, align, &format!("`{name}`"))?;
+                if let Some(object) = self.process.state().objects.get_mut(&id) {
+                    object.memory = memory;
+                }
+            }
+            let has_slots = self
+                .process
+                .state()
+                .object(id)
+                .is_some_and(|object| object.table.count > 0);
+            if count > 0 && !has_slots {
+                let base = self
+                    .process
+                    .take_slots(store, count, table_align)
+                    .map_err(|error| error.context(format!("`{name}`")))?;
+                if let Some(object) = self.process.state().objects.get_mut(&id) {
+                    object.table = TablePlace { base, count };
+                }
+            }
+            if let Some(object) = self.process.state().object(id) {
+                self.process.0.trace.line(
+                    TraceTopics::FILES,
+                    format_args!(
+                        "file={name} memory=[{:#x},+{:#x}] table=[{},+{}]",
+                        object.memory.base,
+                        object.memory.size,
+                        object.table.base,
+                        object.table.count
+                    ),
+                );
+            }
+        }
+        self.reserve_stack(store)
+    }
+
     /// One stack for all libraries of a main module that keeps its stack pointer to itself (rule L8).
     pub(super) fn reserve_stack(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         let wanted = self.new.iter().any(|object| {
@@ -255,6 +311,57 @@ impl<T: 'static> Load<'_, T> {
         state.stack = Some((place.base, high));
         Ok(())
     }
+
+    /// Grows memory and table to what the new objects declare as their minimum (rule S5).
+    pub(super) fn check_minima(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        for object in &self.new {
+            for import in &object.symbols.module().0.imports {
+                match (&import.ty, self.process.memory(), self.process.table()) {
+                    (ExternKind::Memory(ty), Some(memory), _) => {
+                        let missing = ty.minimum.saturating_sub(memory.size(&*store));
+                        if missing > 0 {
+                            memory.grow(&mut *store, missing).map_err(|error| {
+                                error.context(format!(
+                                    "`{}` needs a memory of {} pages",
+                                    object.name, ty.minimum
+                                ))
+                            })?;
+                        }
+                    }
+                    (ExternKind::Table(ty), _, Some(table)) => {
+                        let size = table.size(&*store);
+                        let missing = ty.minimum.saturating_sub(size);
+                        if missing > 0 {
+                            table
+                                .grow(&mut *store, missing, Ref::Func(None))
+                                .map_err(|error| {
+                                    error.context(format!(
+                                        "`{}` needs a table of {} elements",
+                                        object.name, ty.minimum
+                                    ))
+                                })?;
+                            self.process.state().slots.add(size, missing);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the segments of position-independent objects lie in their own places, so that no library can overwrite
+    /// another one while it is instantiated.
+    pub(super) fn check_segments(&self) -> Result<()> {
+        let mut problems = Problems::default();
+        let state = self.process.state();
+        for new in &self.new {
+            if let Some(object) = state.object(new.id).filter(|object| object.relocatable) {
+                super::segments::check(object, &mut problems);
+            }
+        }
+        problems.result()
+    }
 }
 
 /// Places the data of one object at or behind `end` (the layout of a program at its start); gives the new end.
@@ -278,14 +385,14 @@ fn place_at<T: 'static>(process: &Process<T>, object: &NewObject, end: u64) -> R
     Ok(end)
 }
 
-fn is_null(reference: Option<Ref>) -> bool {
-    matches!(reference, None | Some(Ref::Func(None)))
-}
-
 fn memory_limit(what: &str, needed: u64) -> Error {
     Error::new(ErrorKind::Limit {
         what: format!("32-bit addresses for {what}"),
         needed,
         allowed: u64::from(u32::MAX),
     })
+}
+
+fn is_null(reference: Option<Ref>) -> bool {
+    matches!(reference, None | Some(Ref::Func(None)))
 }
