@@ -5,12 +5,15 @@
 //! | `mutated` | truncated modules, flipped bits |
 //! | `modules` | files that are not modules, sizes at the limits, modules that are only just valid |
 //! | `runaway` | guests that never end, under fuel, a deadline and interruption |
+//! | `between` | calls between instances and to the host |
 //! | `deep` | recursion of guests and of guests with hosts, on a small native stack |
 //! | `memory` | growth that is refused |
 //! | `linking` | libraries that cannot be loaded |
 //! | `traps` | what a trap tells, and that the process goes on |
 //! | `embedder` | arguments and handles that do not fit |
 
+#[path = "faults/between.rs"]
+mod between;
 #[path = "faults/deep.rs"]
 mod deep;
 #[path = "faults/embedder.rs"]

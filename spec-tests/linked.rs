@@ -1,5 +1,5 @@
-//! What only the dynamic linker makes the engine do: functions that are bound at their first call, and
-//! trampolines that call through the table and drop surplus arguments. Both ways of dispatch give the same.
+//! What only the dynamic linker makes the engine do: functions that are bound at their first call,
+//! trampolines that call through the table and drop surplus arguments, cells that code holds as constants. Both ways of dispatch give the same.
 
 use dynlink::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use dynlink::host::{Kernel, KernelBuilder, KernelHost, WasiSymbols};
@@ -17,7 +17,13 @@ const MAIN: &str = r#"(module
   (import "env" "__table_base" (global $table i32))
   (import "env" "late" (func $late (param i32) (result i32)))
   (import "env" "descr_get_trampoline_call" (func $trampoline (type $four)))
+  (import "GOT.mem" "number" (global $number (mut i32)))
+  (global (export "number") i32 (i32.const 16))
   (elem (global.get $table) func $difference $double $add)
+  (func $get_number (export "get_number") (param i32) (result i32)
+    (i32.add (global.get $number) (local.get 0)))
+  (func (export "set_number") (param i32) (result i32)
+    (global.set $number (local.get 0)) (call $get_number (i32.const 1)))
   (func $difference (param i32 i32 i32) (result i32)
     (i32.sub (local.get 0) (i32.add (local.get 1) (local.get 2))))
   (func $double (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))

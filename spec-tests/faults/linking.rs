@@ -254,7 +254,13 @@ fn alignments_and_sizes_at_the_limits_are_errors() {
         ("table-size.so", "(memory 0 0) (table 4294967295 0)"),
         ("both.so", "(memory 4294967295 16) (table 4294967295 16)"),
     ] {
-        let text = format!("(module (@dylink.0 (mem-info {info})))");
+        let text = format!(
+            r#"(module (@dylink.0 (mem-info {info}))
+                (import "env" "memory" (memory 1))
+                (import "env" "__indirect_function_table" (table 0 funcref))
+                (import "env" "__memory_base" (global i32))
+                (import "env" "__table_base" (global i32)))"#
+        );
         fails(name, wasm(&text), &[name]);
     }
 }
@@ -265,7 +271,15 @@ fn limits_of_memory_and_table_that_are_hit_while_loading_are_errors() {
         config.limits.memory_pages = 40;
         config.limits.table_elements = 100;
     });
-    let big = |info: &str| wasm(&format!("(module (@dylink.0 (mem-info {info})))"));
+    let big = |info: &str| {
+        wasm(&format!(
+            r#"(module (@dylink.0 (mem-info {info}))
+                (import "env" "memory" (memory 1))
+                (import "env" "__indirect_function_table" (table 0 funcref))
+                (import "env" "__memory_base" (global i32))
+                (import "env" "__table_base" (global i32)))"#
+        ))
+    };
     let libraries = [
         ("memory.so", big("(memory 3000000 4) (table 0 0)")),
         ("table.so", big("(memory 0 0) (table 200 0)")),

@@ -171,6 +171,7 @@ impl<T: 'static> Process<T> {
         options: LoadOptions,
     ) -> Result<Plan> {
         let mut planner = self.planner();
+        planner.check_count()?;
         let module = planner.open(store, file)?;
         let root = planner.add(module, name, &file.path, &file.identity, None, None);
         planner.finish(store, root, options)
@@ -400,15 +401,7 @@ impl<T: 'static> Planner<'_, T> {
             self.names.insert(name.to_string(), known);
             return Ok(Some(known));
         }
-        let loaded = {
-            let state = self.process.state();
-            state.objects.len().saturating_add(state.spent)
-        };
-        let most = self.process.0.profile.max_libraries;
-        let count = loaded.saturating_add(self.new.len()).saturating_add(1);
-        if count > most {
-            return Err(limit("libraries in one process".into(), count, most));
-        }
+        self.check_count()?;
         match self.open(store, &file) {
             Ok(module) => Ok(Some(self.add(
                 module,
@@ -425,6 +418,20 @@ impl<T: 'static> Planner<'_, T> {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the process may have one more library.
+    fn check_count(&self) -> Result<()> {
+        let loaded = {
+            let state = self.process.state();
+            state.objects.len().saturating_add(state.spent)
+        };
+        let most = self.process.0.profile.max_libraries;
+        let count = loaded.saturating_add(self.new.len()).saturating_add(1);
+        if count > most {
+            return Err(limit("libraries in one process".into(), count, most));
+        }
+        Ok(())
     }
 
     /// An object of the process or the plan with this name or of this file (rule N4).

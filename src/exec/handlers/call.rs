@@ -8,7 +8,7 @@
 use crate::exec::cold;
 use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
 use crate::exec::value::{Operand, Value, field16, field32, field64};
-use crate::runtime::records::{Ctx, Entry, FuncRec, TableRec};
+use crate::runtime::records::{Ctx, Entry, FuncKind, FuncRec, TableRec};
 use crate::trap::TrapCode;
 
 /// Writes the return ip and the caller's frame below the new frame.
@@ -159,6 +159,9 @@ handler! {
         if overflows(sp, (*func).frame, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
+        if matches!((*func).kind, FuncKind::Host(_)) {
+            (*ctx).tail_caller = ip.add(16);
+        }
         let from = sp.add(field32(ip, 8) as usize).cast::<u64>();
         std::ptr::copy(from, sp.cast::<u64>(), field32(ip, 28) as usize);
         D::next(cold::code_for(ctx, func), sp, mem, len, ctx, acc, facc)
@@ -281,9 +284,22 @@ handler! {
 handler! {
     /// Around a call into another memory: a frame of its own above the arguments, in which the
     /// caller's memory is kept (behind the greater of parameters and results).
+    ///
+    /// A frame that returns to a `switch_ret` already was tail-called by a function behind such a cell: its
+    /// results are of the same types, and the memory that will come back is kept there. A second one
+    /// would let tail calls between memories pile up.
     [D: Dispatch]
     switch_call(ip, sp, mem, len, ctx, acc, facc) {
         let func = field64(ip, 8) as *mut FuncRec;
+        let return_ip = *sp.cast::<u64>().sub(1) as *const u8;
+        if field64(return_ip, 0) == field64(ip, 16) {
+            if overflows(sp, (*func).frame, ctx) {
+                trap!(TrapCode::StackOverflow; ip, sp, ctx)
+            }
+            (*ctx).memory = (*func).mem;
+            let (mem, len) = cold::memory_registers(ctx);
+            return D::next((*func).code, sp, mem, len, ctx, acc, facc);
+        }
         let keep = usize::from((*func).params.max((*func).results)) * 8;
         let new = sp.add(keep + 24);
         if overflows(new, (*func).frame, ctx) {
