@@ -9,7 +9,7 @@ use super::manifest::{Abi, Access, Manifest, MountTable};
 use super::options::DirectoryFlag;
 use super::packages::PackageCache;
 use crate::error::{Error, Result};
-use crate::host::Mount;
+use crate::host::{Mount, Pipe};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub struct ProgramBuilder {
     pub(super) mounts: BTreeMap<String, Mount>,
     pub(super) working_directory: String,
     pub(super) environment: BTreeMap<String, String>,
+    /// Standard input, output and error; `None`: ours.
+    pub(super) streams: [Option<Pipe>; 3],
     pub(super) memory_limit: Option<u64>,
     pub(super) stack_limit: Option<u64>,
     pub(super) table_limit: Option<u64>,
@@ -72,6 +74,7 @@ impl Program {
             mounts: BTreeMap::new(),
             working_directory: "/".into(),
             environment: BTreeMap::new(),
+            streams: [None, None, None],
             memory_limit: None,
             stack_limit: None,
             table_limit: None,
@@ -191,6 +194,40 @@ impl ProgramBuilder {
     /// A variable of the guest.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Standard input comes from this pipe. Default: our own.
+    pub fn stdin(mut self, pipe: &Pipe) -> Self {
+        self.streams[0] = Some(pipe.clone());
+        self
+    }
+
+    /// Standard output goes to this pipe. Default: our own.
+    ///
+    /// ```
+    /// use dynlink::Program;
+    /// use dynlink::host::Pipe;
+    ///
+    /// # let wasm = wat::parse_str(r#"(module
+    /// #   (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+    /// #   (memory (export "memory") 1)
+    /// #   (data (i32.const 0) "\10\00\00\00\05\00\00\00") (data (i32.const 16) "hello")
+    /// #   (func (export "_start") (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#).unwrap();
+    /// let output = Pipe::capture();
+    /// let program = Program::builder().main_bytes("hello", wasm).stdout(&output).build()?;
+    /// assert_eq!(program.run(["argument"])?, 0);
+    /// assert_eq!(output.take_text(), "hello");
+    /// # Ok::<(), dynlink::Error>(())
+    /// ```
+    pub fn stdout(mut self, pipe: &Pipe) -> Self {
+        self.streams[1] = Some(pipe.clone());
+        self
+    }
+
+    /// Standard error goes to this pipe. Default: our own.
+    pub fn stderr(mut self, pipe: &Pipe) -> Self {
+        self.streams[2] = Some(pipe.clone());
         self
     }
 

@@ -61,8 +61,7 @@ struct Running {
 }
 
 impl Program {
-    /// Runs the program to its end with these arguments (without the program's name). The guest has our
-    /// standard streams.
+    /// Runs the program to its end with these arguments (without the program's name).
     ///
     /// # Errors
     /// Something cannot be loaded, or the guest trapped. An exit is a status, not an error.
@@ -175,6 +174,16 @@ impl Program {
         let mut builder = KernelBuilder::new()
             .args(argv.iter().cloned())
             .inherit_stdio();
+        let [stdin, stdout, stderr] = &description.streams;
+        if let Some(pipe) = stdin {
+            builder = builder.stdin(pipe);
+        }
+        if let Some(pipe) = stdout {
+            builder = builder.stdout(pipe);
+        }
+        if let Some(pipe) = stderr {
+            builder = builder.stderr(pipe);
+        }
         for (name, value) in &description.environment {
             builder = builder.env(name, value);
         }
