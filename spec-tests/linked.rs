@@ -1,5 +1,6 @@
 //! What only the dynamic linker makes the engine do: functions that are bound at their first call,
-//! trampolines that call through the table and drop surplus arguments, cells that code holds as constants. Both ways of dispatch give the same.
+//! trampolines that call through the table and drop surplus arguments, cells that code holds as constants.
+//! Both ways of dispatch give the same.
 
 use dynlink::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use dynlink::host::{Kernel, KernelBuilder, KernelHost, WasiSymbols};
