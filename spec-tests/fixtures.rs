@@ -7,19 +7,26 @@
 //! `cargo test --release --test fixtures [-- FILTER]`. `BLESS=1` writes the output of the first style to `expected.txt`; it
 //! is for a developer's hand only, because what a case expects comes from its oracle (see `fixtures/README.md`).
 
+#[path = "fixtures/mutated.rs"]
+mod mutated;
+
 use dynlink::host::{Kernel, KernelBuilder, KernelFiles, Mount, Pipe, WasiSymbols};
 use dynlink::link::{ConstructorTrap, Process, Profile};
-use dynlink::{Config, Dispatch, Engine, Module, Store};
+use dynlink::{Config, Dispatch, Engine, Module, Store, Val};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Fewer cases mean that some were lost.
 const CASES: usize = 120;
+
+/// Fewer libraries with changed bytes mean the same.
+const LIBRARIES: u64 = 250;
 
 /// How long a guest may run in the configuration that can be interrupted.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -56,6 +63,11 @@ struct Description {
     lazy: bool,
     /// `fails`: a trap in a constructor is a failed `dlopen`.
     constructor_trap: Option<String>,
+    /// Libraries that the user loads before all others.
+    #[serde(default)]
+    preload: Vec<String>,
+    /// Fuel, in both configurations.
+    fuel: Option<u64>,
     /// Limit on pages of memory.
     max_memory_pages: Option<u64>,
 }
@@ -70,6 +82,8 @@ struct Case {
 struct Outcome {
     output: String,
     end: Result<i32, String>,
+    /// Where each object lay at the end: name, first address, first table slot.
+    layout: Vec<(String, u32, u32)>,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +99,7 @@ fn main() -> ExitCode {
             Ok(case) => {
                 count += 1;
                 let case = Arc::new(case);
+                trials.push(mutated_trial(case.clone(), count));
                 for style in case.description.styles.clone() {
                     let case = case.clone();
                     trials.push(Trial::test(format!("{name}::{style}"), move || {
@@ -105,7 +120,22 @@ fn main() -> ExitCode {
             Err(problems.join("\n").into())
         }
     }));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let all = arguments.filter.is_none() && !arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let (libraries, opened) = (
+        mutated::LIBRARIES.load(Ordering::Relaxed),
+        mutated::OPENED.load(Ordering::Relaxed),
+    );
+    if all && conclusion.num_filtered_out == 0 && !conclusion.has_failed() {
+        println!(
+            "{count} cases; {libraries} libraries were changed, {opened} of them open unchanged"
+        );
+        if libraries < LIBRARIES || opened < LIBRARIES / 2 {
+            eprintln!("expected at least {LIBRARIES} libraries, half of which open");
+            return ExitCode::FAILURE;
+        }
+    }
+    conclusion.exit_code()
 }
 
 /// The folders with a `case.toml`, in order of their names.
@@ -143,18 +173,33 @@ fn read_case(name: &str, folder: PathBuf) -> Result<Case, String> {
         .styles
         .iter()
         .map(|style| format!("main-{style}.wasm"));
-    for file in ["main.c".to_string(), "expected.txt".to_string()]
-        .into_iter()
-        .chain(styles)
-    {
+    for file in ["expected.txt".to_string()].into_iter().chain(styles) {
         if !folder.join(&file).is_file() {
             return Err(format!("`{file}` is missing; see fixtures/build.sh"));
         }
+    }
+    if !["main.c", "main.cpp"]
+        .iter()
+        .any(|source| folder.join(source).is_file())
+    {
+        return Err("there is no main.c or main.cpp".into());
     }
     Ok(Case {
         name: name.to_string(),
         folder,
         description,
+    })
+}
+
+/// A trial that changes the libraries of a case, with mains of all styles in turn.
+fn mutated_trial(case: Arc<Case>, number: usize) -> Trial {
+    let styles = ["static", "needed", "pie", "exe"];
+    let style = styles[number % styles.len()];
+    let main = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/dlopen-missing-file")
+        .join(format!("main-{style}.wasm"));
+    Trial::test(format!("mutated::{}", case.name), move || {
+        mutated::run(&case, &main)
     })
 }
 
@@ -173,11 +218,21 @@ fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
         ),
     ];
     let copy = copy_of(case)?;
+    let mut layout = None;
     for (name, mut config) in configurations {
+        config.fuel |= case.description.fuel.is_some();
         if let Some(pages) = case.description.max_memory_pages {
             config.limits.memory_pages = pages;
         }
         let outcome = run(case, style, config, copy.path())?;
+        // Where things lie depends on the program alone (rule L12).
+        if *layout.get_or_insert_with(|| outcome.layout.clone()) != outcome.layout {
+            return Err(format!(
+                "the second run has another layout: {layout:?}, {:?}",
+                outcome.layout
+            )
+            .into());
+        }
         let expected_path = case.folder.join("expected.txt");
         if std::env::var_os("BLESS").is_some()
             && case
@@ -240,27 +295,44 @@ fn check(case: &Case, expected: &str, outcome: &Outcome) -> Result<(), String> {
     }
 }
 
-/// A copy of the case's folder, with libraries written as text turned into modules.
-fn copy_of(case: &Case) -> Result<tempfile::TempDir, Failed> {
-    let copy = tempfile::tempdir()?;
+/// The files of a case by their path, with libraries written as text turned into modules.
+fn read_files(case: &Case) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
+    let mut files = BTreeMap::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        std::fs::create_dir_all(copy.path().join(&folder))?;
         for entry in std::fs::read_dir(case.folder.join(&folder))? {
             let entry = entry?;
             let relative = folder.join(entry.file_name());
-            let target = copy.path().join(&relative);
             if entry.file_type()?.is_dir() {
                 folders.push(relative);
-            } else if relative
+                continue;
+            }
+            let (relative, bytes) = if relative
                 .extension()
                 .is_some_and(|extension| extension == "wat")
             {
-                std::fs::write(target.with_extension("so"), wat::parse_file(entry.path())?)?;
+                (
+                    relative.with_extension("so"),
+                    wat::parse_file(entry.path())?,
+                )
             } else {
-                std::fs::copy(entry.path(), target)?;
-            }
+                (relative, std::fs::read(entry.path())?)
+            };
+            files.insert(relative.to_string_lossy().into_owned(), bytes);
         }
+    }
+    Ok(files)
+}
+
+/// A copy of the case's folder.
+fn copy_of(case: &Case) -> Result<tempfile::TempDir, Failed> {
+    let copy = tempfile::tempdir()?;
+    for (path, bytes) in read_files(case)? {
+        let path = copy.path().join(path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, bytes)?;
     }
     Ok(copy)
 }
@@ -284,7 +356,7 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     }
     let mut store = Store::new(&engine, kernel.build()?);
     if metered.0 {
-        store.set_fuel(u64::MAX / 2)?;
+        store.set_fuel(description.fuel.unwrap_or(u64::MAX / 2))?;
     }
     if metered.1 {
         store.set_deadline(Some(DEADLINE))?;
@@ -307,6 +379,9 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     } else if description.search != Some(false) {
         builder = builder.library_path(".");
     }
+    for library in &description.preload {
+        builder = builder.preload(library);
+    }
     if module.dylink().is_none() {
         for library in &description.libraries {
             builder = builder.preload(library);
@@ -315,19 +390,20 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     let process: Process<Kernel> = builder.build();
 
     let path = format!("/{file}");
-    let end = process
-        .start(&mut store, &module, &path)
-        .and_then(|_| process.entry(&mut store, None))
-        .and_then(|entry| entry.call(&mut store, &[], &mut []));
-    let end = match end {
-        Ok(()) => Ok(0),
-        Err(error) => match error.exit_status() {
-            Some(status) => Ok(status),
-            None => Err(error.to_string()),
-        },
-    };
+    let end = process.start(&mut store, &module, &path).and_then(|_| {
+        let entry = process.entry(&mut store, None)?;
+        // `_start` gives no result, `main` the status.
+        let mut results = vec![Val::I32(0); entry.ty(&store).results().len()];
+        entry.call(&mut store, &[], &mut results)?;
+        Ok(results.first().and_then(Val::i32).unwrap_or(0))
+    });
+    let end = end.or_else(|error| error.exit_status().ok_or_else(|| error.to_string()));
+    let layout = process.libraries().into_iter();
     Ok(Outcome {
         output: output.take_text(),
         end,
+        layout: layout
+            .map(|library| (library.name, library.memory_base, library.table_base))
+            .collect(),
     })
 }

@@ -486,3 +486,95 @@ fn nested_calls_through_c_slots_work_a_few_hundred_deep() {
                 print(len(A(300)), sorted([3, 1, 2], key=lambda x: len(A(x))))";
     python(&["-c", code]).prints("300 [1, 2, 3]\n");
 }
+
+/// A terminal with a session of Python in it.
+#[cfg(unix)]
+struct Terminal {
+    /// The end where a person would sit.
+    person: std::fs::File,
+    /// The end that the session has, to look at its settings.
+    session: std::fs::File,
+    child: std::process::Child,
+}
+
+#[cfg(unix)]
+impl Terminal {
+    fn new() -> Terminal {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&person).expect("a terminal");
+        unlockpt(&person).expect("a terminal");
+        let name = ptsname(&person, Vec::new())
+            .expect("its name")
+            .into_string()
+            .expect("text");
+        let session = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(name)
+            .expect("its other end");
+        let end = || Stdio::from(session.try_clone().expect("a descriptor"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dynlink"));
+        command
+            .arg(manifest("python311.toml"))
+            .arg("-q")
+            .env("TERM", "xterm");
+        command.stdin(end()).stdout(end()).stderr(end());
+        let child = command.spawn().expect("the command starts");
+        Terminal {
+            person: person.into(),
+            session,
+            child,
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.person.write_all(keys.as_bytes()).expect("keys");
+    }
+
+    /// Reads until this text was shown; fails when nothing more comes for a while.
+    fn shows(&mut self, text: &str) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use std::io::Read;
+        let mut shown = String::new();
+        let patience = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        while !shown.contains(text) {
+            let mut descriptors = [PollFd::new(&self.person, PollFlags::IN)];
+            let ready = poll(&mut descriptors, Some(&patience)).expect("poll");
+            assert_ne!(ready, 0, "`{text}` is missing: {shown:?}");
+            let mut buffer = [0; 4096];
+            let count = self.person.read(&mut buffer).expect("output");
+            shown += &String::from_utf8_lossy(&buffer[..count]);
+        }
+    }
+
+    fn echoes(&self) -> bool {
+        let settings = rustix::termios::tcgetattr(&self.session).expect("settings");
+        settings
+            .local_modes
+            .contains(rustix::termios::LocalModes::ECHO)
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_session_in_a_terminal_has_line_editing_and_leaves_the_terminal_as_it_was() {
+    let mut terminal = Terminal::new();
+    assert!(terminal.echoes());
+    terminal.shows(">>> ");
+    assert!(!terminal.echoes(), "the line editor shows the keys itself");
+    // Two steps to the left, a digit in between; then the same line from the history.
+    terminal.types("print(1003)\x1b[D\x1b[D7\r");
+    terminal.shows("\n10073\r");
+    terminal.shows(">>> ");
+    terminal.types("\x1b[A\r");
+    terminal.shows("\n10073\r");
+    terminal.shows(">>> ");
+    terminal.types("import sys; sys.exit(5)\r");
+    let status = terminal.child.wait().expect("the end");
+    assert_eq!(status.code(), Some(5));
+    assert!(terminal.echoes());
+}

@@ -16,7 +16,7 @@ use crate::runtime::{deferred, memory, table as tables};
 use crate::trap::TrapCode;
 use std::sync::atomic::Ordering;
 
-/// Instructions between two looks at the clock and the interrupt flag.
+/// Checks (function entries and loop heads) between two looks at the clock and the interrupt flag.
 const POLL_INTERVAL: u32 = 1024;
 
 /// Notes a trap code for a handler that got null, see [`stopped`].
@@ -197,7 +197,13 @@ pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp:
         let return_ip = *sp.cast::<*const u8>().sub(1);
         (*ctx).ip = return_ip;
         (*ctx).sp = sp;
-        (*core).caller = return_ip;
+        // A tail call left the return address of its own caller.
+        let tail_caller = std::mem::replace(&mut (*ctx).tail_caller, std::ptr::null());
+        (*core).caller = if tail_caller.is_null() {
+            return_ip
+        } else {
+            tail_caller
+        };
         let top = (*core).stack_top;
         (*core).stack_top = sp as usize + count * 8 + 32 - (*core).stack.as_ptr() as usize;
         let memory = (*ctx).memory;
@@ -208,7 +214,8 @@ pub(super) unsafe extern "C" fn call_host(ctx: *mut Ctx, func: *mut FuncRec, sp:
         match result {
             Ok(()) => DONE,
             Err(error) => {
-                (*ctx).ip = return_ip;
+                // The innermost frame is the host's; its stub is in no code of the store.
+                (*ctx).ip = (*func).stub.as_ptr().cast();
                 fail(ctx, error)
             }
         }
@@ -349,24 +356,61 @@ fn done(result: Result<(), TrapCode>) -> u64 {
     }
 }
 
-/// Bulk operations longer than this look at the interrupt flag and the clock first.
-const LONG: u32 = 1 << 16;
+/// Bytes of a bulk operation between two looks at the interrupt flag and the clock: about a millisecond.
+const CHUNK: u64 = 8 << 20;
+/// What an element of a table costs in bytes of a bulk operation.
+const ELEMENT: u64 = 64;
 
-/// Pays fuel for a bulk operation of `len` elements and lets a deadline end it before it starts.
-unsafe fn charge(ctx: *mut Ctx, len: u32) -> Result<(), TrapCode> {
+/// Pays for `bytes` of a bulk operation before they are moved: fuel, and a share of the time to the next look at the
+/// interrupt flag and the clock.
+unsafe fn charge(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
     // SAFETY: `ctx` is the running thread's state.
     unsafe {
         let core = (*ctx).core;
         let config = (*core).engine.config();
+        let cost = bytes / 64;
         if config.fuel {
-            let cost = u64::from(len) / 64;
             (*ctx).fuel = (*ctx).fuel.checked_sub(cost).ok_or(TrapCode::OutOfFuel)?;
         }
-        if config.interruption && len > LONG && must_stop(ctx) {
-            return Err(TrapCode::Interrupted);
+        if config.interruption {
+            let left = u64::from((*ctx).poll).saturating_sub(cost + 1);
+            (*ctx).poll = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+            if left == 0 && must_stop(ctx) {
+                return Err(TrapCode::Interrupted);
+            }
         }
     }
     Ok(())
+}
+
+/// Runs a bulk operation of `len` bytes piece by piece: `piece(start, length)` from the first to the last or, with
+/// `down`, the other way round. The whole was checked against the bounds before.
+unsafe fn in_chunks(
+    ctx: *mut Ctx,
+    len: u64,
+    down: bool,
+    piece: impl Fn(u64, u64) -> Result<(), TrapCode>,
+) -> Result<(), TrapCode> {
+    let count = len.div_ceil(CHUNK);
+    for i in 0..count {
+        let start = CHUNK * if down { count - 1 - i } else { i };
+        let length = CHUNK.min(len - start);
+        // SAFETY: `ctx` is the running thread's state.
+        unsafe { charge(ctx, length)? };
+        piece(start, length)?;
+    }
+    Ok(())
+}
+
+/// Whether `len` bytes at `at` are in the memory.
+unsafe fn in_bounds(memory: *const MemoryRec, at: u64, len: u64) -> Result<(), TrapCode> {
+    // SAFETY: the memory is live.
+    let size = unsafe { (*memory).len as u64 };
+    if at + len <= size {
+        Ok(())
+    } else {
+        Err(TrapCode::MemoryOutOfBounds)
+    }
 }
 
 cold_op! {
@@ -393,21 +437,26 @@ cold_op! {
 cold_op! {
     /// Fills operand 2 bytes at operand 0 with operand 1 in the memory @16.
     MemoryFill(ctx, ip, sp) {
-        let len = operand::<u32>(ip, sp, 2);
-        let (dst, byte) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 1));
-        done(charge(ctx, len).and_then(|()| {
-            memory::memory_fill(field64(ip, 16) as *mut MemoryRec, u64::from(dst), byte as u8, u64::from(len))
+        let len = u64::from(operand::<u32>(ip, sp, 2));
+        let (dst, byte) = (u64::from(operand::<u32>(ip, sp, 0)), operand::<u32>(ip, sp, 1) as u8);
+        let memory = field64(ip, 16) as *mut MemoryRec;
+        done(in_bounds(memory, dst, len).and_then(|()| {
+            in_chunks(ctx, len, false, |start, len| memory::memory_fill(memory, dst + start, byte, len))
         }))
     }
 }
 cold_op! {
     /// Copies operand 2 bytes from operand 1 in the memory @24 to operand 0 in the memory @16.
     MemoryCopy(ctx, ip, sp) {
-        let len = operand::<u32>(ip, sp, 2);
-        let (dst, src) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 1));
+        let len = u64::from(operand::<u32>(ip, sp, 2));
+        let (dst, src) = (u64::from(operand::<u32>(ip, sp, 0)), u64::from(operand::<u32>(ip, sp, 1)));
         let (to, from) = (field64(ip, 16) as *mut MemoryRec, field64(ip, 24) as *mut MemoryRec);
-        done(charge(ctx, len)
-            .and_then(|()| memory::memory_copy(to, u64::from(dst), from, u64::from(src), u64::from(len))))
+        // Where the ranges overlap, the end that the target reaches into is copied first.
+        done(in_bounds(to, dst, len).and_then(|()| in_bounds(from, src, len)).and_then(|()| {
+            in_chunks(ctx, len, dst > src, |start, len| {
+                memory::memory_copy(to, dst + start, from, src + start, len)
+            })
+        }))
     }
 }
 cold_op! {
@@ -418,7 +467,8 @@ cold_op! {
         let instance = field64(ip, 24) as *mut InstanceRec;
         let (segment, memory) = indices(ip);
         let memory = (&(*instance).memories)[memory as usize];
-        done(charge(ctx, len).and_then(|()| {
+        // A segment is at most as long as a module, so it is one piece.
+        done(charge(ctx, u64::from(len)).and_then(|()| {
             memory::memory_init(instance, segment, memory, u64::from(dst), u64::from(src), u64::from(len))
         }))
     }
@@ -476,7 +526,7 @@ cold_op! {
     TableFill(ctx, ip, sp) {
         let (index, len) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 2));
         let (slot, table) = (operand::<u64>(ip, sp, 1), field64(ip, 16) as *mut TableRec);
-        done(charge(ctx, len).and_then(|()| {
+        done(charge(ctx, u64::from(len) * ELEMENT).and_then(|()| {
             tables::table_fill((*ctx).core, table, u64::from(index), slot, u64::from(len))
         }))
     }
@@ -487,7 +537,7 @@ cold_op! {
         let len = operand::<u32>(ip, sp, 2);
         let (dst, src) = (operand::<u32>(ip, sp, 0), operand::<u32>(ip, sp, 1));
         let (to, from) = (field64(ip, 16) as *mut TableRec, field64(ip, 24) as *mut TableRec);
-        done(charge(ctx, len).and_then(|()| {
+        done(charge(ctx, u64::from(len) * ELEMENT).and_then(|()| {
             tables::table_copy((*ctx).core, to, u64::from(dst), from, u64::from(src), u64::from(len))
         }))
     }
@@ -500,7 +550,7 @@ cold_op! {
         let instance = field64(ip, 24) as *mut InstanceRec;
         let (segment, table) = indices(ip);
         let table = (&(*instance).tables)[table as usize];
-        done(charge(ctx, len).and_then(|()| {
+        done(charge(ctx, u64::from(len) * ELEMENT).and_then(|()| {
             tables::table_init((*ctx).core, instance, segment, table, u64::from(dst), u64::from(src), u64::from(len))
         }))
     }

@@ -119,6 +119,7 @@ impl Environment for InstanceEnvironment {
             Callee {
                 code: super::code_for_memory(self.core, func, self.memory()) as u64,
                 frame: super::frame_for_memory(func, self.memory()),
+                is_host: matches!((*func).kind, FuncKind::Host(_)),
             }
         }
     }

@@ -174,9 +174,10 @@ unsafe fn call(
                     .with_detail("too many nested calls between host and guest"),
             ));
         }
-        let words = &mut (*core).stack;
+        // No reference to the stack is made: outer runs have frames in it.
+        let words = &raw mut *(*core).stack;
         let size = words.len() * 8;
-        let stack = words.as_mut_ptr().cast::<u8>();
+        let stack = words.cast::<u8>();
         let sp = stack.add((*core).stack_top);
         let counted = usize::from((*func).params.max((*func).results)) * 8;
         (*ctx).limit = stack.add(size);
@@ -188,7 +189,7 @@ unsafe fn call(
         }
         let words = table::words(config);
         let word = |op: crate::ir::ops::Op| words[usize::from(op.0)];
-        let cell = [
+        let mut cell = [
             word(Family::Call.form(0)),
             16 | u64::from((*func).frame) << 32,
             (*func).code as u64,
@@ -201,6 +202,8 @@ unsafe fn call(
             usize::from((*func).params),
         );
 
+        // Read now: a function that ends in a tail call may be unloaded while what it called still runs.
+        let (results, is_float) = ((*func).results, (*func).stub[2] != 0);
         let before = ((*ctx).memory, (*ctx).ip, (*ctx).sp, (*core).caller);
         (*ctx).memory = (*func).mem;
         if (*ctx).poll == 0 {
@@ -208,9 +211,10 @@ unsafe fn call(
         }
         (*ctx).depth += 1;
         let (mem, len) = cold::memory_registers(ctx);
-        let ip = cell.as_ptr().cast::<u8>();
+        // The first call through a stub patches the cell, as any other call.
+        let ip = cell.as_mut_ptr().cast_const().cast::<u8>();
         let code = if table::uses_tail_calls(config) {
-            let handler = std::mem::transmute::<u64, dispatch::Handler>(cell[0]);
+            let handler = std::mem::transmute::<u64, dispatch::Handler>(*ip.cast::<u64>());
             handler(ip, sp, mem, len, ctx, 0, 0.0)
         } else if config.op_coverage {
             dispatch::run_loop::<true>(ip, sp, mem, len, ctx)
@@ -220,9 +224,9 @@ unsafe fn call(
         (*ctx).depth -= 1;
 
         let result = if code == DONE {
-            match (*func).results {
+            match results {
                 0 => {}
-                1 if (*func).stub[2] != 0 => slots[0] = (*ctx).facc.to_bits(),
+                1 if is_float => slots[0] = (*ctx).facc.to_bits(),
                 1 => slots[0] = (*ctx).acc,
                 count => std::ptr::copy_nonoverlapping(
                     new.cast::<u64>(),

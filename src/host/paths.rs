@@ -187,13 +187,13 @@ impl Kernel {
                     result => result?,
                 };
                 match opened {
-                    Opened::File(_) if how.directory || *trailing_slash => Err(Errno::Notdir),
+                    Opened::File(..) if how.directory || *trailing_slash => Err(Errno::Notdir),
                     Opened::Directory(_) if create => Err(Errno::Isdir),
                     Opened::Directory(directory) => {
                         let place = parent.inside(directory.clone());
                         Ok((Opened::Directory(directory), place))
                     }
-                    Opened::File(file) => Ok((Opened::File(file), parent.clone())),
+                    Opened::File(..) => Ok((opened, parent.clone())),
                 }
             }
         })
@@ -222,10 +222,7 @@ impl Kernel {
         let read_only = self.namespace.is_read_only(&place);
         let mut file = match opened {
             Opened::Directory(_) => OpenFile::new(Object::Directory(place), FileType::Directory),
-            Opened::File(file) => {
-                let file_type = file.metadata()?.file_type;
-                OpenFile::new(Object::File(file), file_type)
-            }
+            Opened::File(file, file_type) => OpenFile::new(Object::File(file), file_type),
         };
         if !matches!(file.object, Object::Directory(_)) {
             file.readable = how.options.read;
@@ -557,7 +554,7 @@ impl Kernel {
             read: true,
             ..OpenOptions::default()
         });
-        let (Opened::File(file), _) = self.open_object(At::Root, path, true, how)? else {
+        let (Opened::File(file, _), _) = self.open_object(At::Root, path, true, how)? else {
             return Err(Errno::Isdir);
         };
         let size = file.metadata()?.size;

@@ -35,7 +35,8 @@ pub(crate) struct Relocation {
     pub at: usize,
     /// Added to the value, modulo 2^32.
     pub addend: u32,
-    /// Added to that without wrapping, for addresses; the greatest address, which is never valid, if it would wrap.
+    /// Added to that without wrapping, for addresses of more than a byte; the greatest address, where none of
+    /// those can be, if it would wrap.
     pub offset: u32,
     /// Group of the code.
     pub group: u32,
@@ -70,6 +71,11 @@ impl CodeMap {
         let (start, code) = self.map.range(..=address).next_back()?;
         let offset = address - start;
         (offset < code.words.len() * 8).then_some((code, offset / 8))
+    }
+
+    /// All code with its start address.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Code)> {
+        self.map.iter().map(|(start, code)| (*start, code))
     }
 
     /// Notes a field that holds the value of a global.

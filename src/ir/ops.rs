@@ -225,7 +225,7 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>];
         CopyFar "like Copy with u32 offsets: near slot @8 = far @12; far @12 = near @8 | acc | facc"
             [get copy_far_get::<D>, put copy_far_put::<D>, acc copy_far_acc::<D>, facc copy_far_facc::<D>];
-        CopyBlock "count @16 slots from offset @12 to offset @8 (u32 @20 bytes), ascending"
+        CopyBlock "count @16 slots from offset @12 to offset @8 (u32, bytes); they may overlap"
             [up copy_block::<D>];
         AddSlot "d @8 = slot @10 + imm @12, the accumulator stays"
             [i32 add_slot::<D>];

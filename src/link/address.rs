@@ -174,7 +174,7 @@ impl<T: 'static> Process<T> {
         Ok(slot)
     }
 
-    fn slot_holds(
+    pub(crate) fn slot_holds(
         &self,
         store: &mut StoreContextMut<'_, T>,
         table: Table,

@@ -12,6 +12,7 @@ use super::state::View;
 use super::symbols::Symbol;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{AsContextMut, Instance, Ref, StoreContextMut};
+use std::collections::HashSet;
 
 bitflags::bitflags! {
     /// Flags of `dlopen`, with the values of musl. Without [`OpenFlags::GLOBAL`], symbols stay local (`RTLD_LOCAL`).
@@ -156,11 +157,10 @@ impl<T: 'static> Process<T> {
                 let view = View::loaded(&state);
                 graph::breadth_first([id], |id| view.needed(id))
             };
-            for id in closure {
-                if !state.global.contains(&id) {
-                    state.global.push(id);
-                }
-            }
+            let present: HashSet<ObjectId> = state.global.iter().copied().collect();
+            state
+                .global
+                .extend(closure.into_iter().filter(|id| !present.contains(id)));
         }
         let object = state
             .objects

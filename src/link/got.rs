@@ -129,13 +129,18 @@ impl FunctionIndices {
         removed
     }
 
-    /// Forgets all functions with an index in the range.
-    pub fn remove_range(&mut self, base: u32, count: u32) {
-        let end = u64::from(base) + u64::from(count);
-        if count > 0 {
-            self.indices
-                .retain(|_, index| *index < base || u64::from(*index) >= end);
+    /// Forgets all functions with an index in these ranges (base and count), which do not overlap.
+    pub fn remove_ranges(&mut self, mut ranges: Vec<(u32, u32)>) {
+        ranges.retain(|(_, count)| *count > 0);
+        ranges.sort_unstable();
+        if ranges.is_empty() {
+            return;
         }
+        self.indices.retain(|_, index| {
+            let behind = ranges.partition_point(|(base, _)| base <= index);
+            let range = behind.checked_sub(1).and_then(|place| ranges.get(place));
+            range.is_none_or(|(base, count)| *index - base >= *count)
+        });
     }
 }
 
@@ -177,7 +182,7 @@ mod tests {
         assert_eq!(indices.get(func(1)), Some(11));
         assert_eq!(indices.get(func(2)), None);
         assert_eq!(indices.get(func(3)), Some(13));
-        indices.remove_range(11, 3);
+        indices.remove_ranges(vec![(11, 3), (5, 0), (2, 4)]);
         assert_eq!(indices.get(func(3)), None);
     }
 }

@@ -15,6 +15,7 @@ use crate::module::{FuncType, GlobalType, Module};
 use crate::runtime::{
     AsContextMut, Extern, Func, Global, Instance, Memory, StoreContextMut, Table,
 };
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Functions and globals of the host, offered to guests by name. Asked when a library is loaded, and when a call finds
@@ -335,6 +336,7 @@ impl<T: 'static> Process<T> {
     /// The objects of the process in load order, the main module first.
     pub fn libraries(&self) -> Vec<LibraryInfo> {
         let state = self.state();
+        let global: HashSet<ObjectId> = state.global.iter().copied().collect();
         let info = |object: &Object| LibraryInfo {
             name: object.name.clone(),
             path: object.path.clone(),
@@ -350,7 +352,7 @@ impl<T: 'static> Process<T> {
                 .map(|needed| state.name(*needed).to_string())
                 .collect(),
             opens: object.opens,
-            global: state.global.contains(&object.id),
+            global: global.contains(&object.id),
             ready: object.status == super::object::Status::Ready,
         };
         state.objects.values().map(info).collect()

@@ -45,11 +45,9 @@ pub(crate) struct State {
     pub guest_names: HashMap<String, u32>,
     /// The linker's own functions for guests, by name.
     pub own_functions: HashMap<String, Func>,
-    /// What unloaded objects left in the store, to be released when no guest code runs: their functions may be on the
+    /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
-    pub retired: Vec<(Mark, Mark)>,
-    /// How many objects that was.
-    pub retired_objects: usize,
+    pub retired: Vec<Vec<(Mark, Mark)>>,
     /// How many constructors have ended so far.
     pub constructed: u64,
     /// Objects that are gone but whose code and cells are still in the store.

@@ -2,10 +2,11 @@
 //!
 //! Objects that go leave no name, no scope entry, no slot and no memory behind. What they are in the store (instances,
 //! cells, code) is released at once after a failed load: none of their functions can be running then. After a `dlclose`
-//! that guest code called, one may be (U8), so it is released when the host is next at the top; until then such objects
-//! are counted, and the count is limited.
+//! one may be (U8): then it is released by a later `dlopen` or `dlclose`; until then such objects are counted, and the
+//! count is limited.
 #![forbid(unsafe_code)]
 
+use super::got::AddedSlot;
 use super::load::{Load, ids};
 use super::object::{Object, ObjectId, Status};
 use super::process::Process;
@@ -66,13 +67,12 @@ impl<T: 'static> Load<'_, T> {
                 !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
             })
         };
-        for slot in added {
-            process.clear_slots(store, slot.slot, 1);
-            process.free_slots(slot.slot, 1, self.guest_ran);
+        for added in added {
+            process.drop_added(store, added, self.guest_ran);
         }
         let mut created = process.remove(store, &gone, self.guest_ran);
         if !nested_stay {
-            created.append(&mut self.created);
+            created.push(std::mem::take(&mut self.created));
         }
         if self.stack_memory.size > 0 && !main_goes && !nested_stay {
             // The stack pointer was made by this load, and nobody else has it.
@@ -102,7 +102,7 @@ impl<T: 'static> Load<'_, T> {
             state.spent = state.spent.saturating_add(gone.len());
         } else {
             drop(state);
-            release(store, created);
+            release(store, created.into_iter().flatten().collect());
             state = process.state();
         }
         if !nested_stay {
@@ -123,6 +123,17 @@ impl<T: 'static> Process<T> {
         }
     }
 
+    /// Clears and frees a slot that was added for a function, unless the guest has put something else into it.
+    fn drop_added(&self, store: &mut StoreContextMut<'_, T>, added: AddedSlot, used: bool) {
+        let ours = self
+            .table()
+            .is_some_and(|table| self.slot_holds(store, table, added.slot, added.func));
+        if ours {
+            self.clear_slots(store, added.slot, 1);
+            self.free_slots(added.slot, 1, used);
+        }
+    }
+
     /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run. Gives what is left of
     /// them in the store.
     fn remove(
@@ -130,7 +141,7 @@ impl<T: 'static> Process<T> {
         store: &mut StoreContextMut<'_, T>,
         gone: &HashSet<ObjectId>,
         used: bool,
-    ) -> Vec<(Mark, Mark)> {
+    ) -> Vec<Vec<(Mark, Mark)>> {
         let removed: Vec<Object> = {
             let mut state = self.state();
             state.names.retain(|_, id| !gone.contains(id));
@@ -144,57 +155,58 @@ impl<T: 'static> Process<T> {
                 .filter_map(|id| state.objects.remove(&id))
                 .collect()
         };
+        let extra = {
+            let mut state = self.state();
+            let ranges = removed.iter().map(|object| &object.table);
+            state
+                .indices
+                .remove_ranges(ranges.map(|table| (table.base, table.count)).collect());
+            state
+                .indices
+                .remove_added(0, |slot| slot.object.is_some_and(|id| gone.contains(&id)))
+        };
         for object in &removed {
             self.0.trace.line(
                 TraceTopics::FILES,
                 format_args!("file={} removed", object.name),
             );
             self.clear_slots(store, object.table.base, object.table.count);
-            {
-                let mut state = self.state();
-                state
-                    .indices
-                    .remove_range(object.table.base, object.table.count);
-            }
             if object.table.count > 0 {
                 self.free_slots(object.table.base, object.table.count, used);
             }
-            let extra = {
-                let mut state = self.state();
-                state
-                    .indices
-                    .remove_added(0, |slot| slot.object == Some(object.id))
-            };
-            for slot in extra {
-                self.clear_slots(store, slot.slot, 1);
-                self.free_slots(slot.slot, 1, used);
-            }
+        }
+        for added in extra {
+            self.drop_added(store, added, used);
         }
         for object in &removed {
             self.give_back_memory(store, object.tls_memory);
             self.give_back_memory(store, object.memory);
         }
-        removed
-            .into_iter()
-            .flat_map(|object| object.created)
-            .collect()
+        removed.into_iter().map(|object| object.created).collect()
     }
 
-    /// Releases what unloaded objects left in the store, if no guest code is running.
+    /// Releases what unloaded objects left in the store, except those whose functions may be on the call stack
+    /// (rule U8).
     pub(crate) fn release_retired(&self, store: &mut StoreContextMut<'_, T>) {
-        if store.0.core.ctx.depth > 0 {
+        let retired = std::mem::take(&mut self.state().retired);
+        if retired.is_empty() {
             return;
         }
-        let retired = {
+        let ranges: Vec<(Mark, Mark)> = retired
+            .iter()
+            .flat_map(|object| object.iter().copied())
+            .collect();
+        let mut running = store.may_be_running(&ranges).into_iter();
+        let (kept, gone): (Vec<_>, Vec<_>) = retired.into_iter().partition(|object| {
+            let held: Vec<bool> = running.by_ref().take(object.len()).collect();
+            held.contains(&true)
+        });
+        {
             let mut state = self.state();
-            if state.retired.is_empty() {
-                return;
-            }
-            state.spent = state.spent.saturating_sub(state.retired_objects);
-            state.retired_objects = 0;
-            std::mem::take(&mut state.retired)
-        };
-        release(store, retired);
+            state.spent = state.spent.saturating_sub(gone.len());
+            state.retired.extend(kept);
+        }
+        release(store, gone.into_iter().flatten().collect());
     }
 
     /// Runs what objects registered for their end, in this order: the destructors registered with an object's
@@ -263,8 +275,7 @@ impl<T: 'static> Process<T> {
         let mut created = self.remove(store, &gone, true);
         {
             let mut state = self.state();
-            state.spent = state.spent.saturating_add(gone.len());
-            state.retired_objects = state.retired_objects.saturating_add(gone.len());
+            state.spent = state.spent.saturating_add(created.len());
             state.retired.append(&mut created);
         }
         self.release_retired(store);

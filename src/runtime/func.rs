@@ -1,7 +1,7 @@
 //! Functions: the handle, its type, and calls with dynamic types.
 
 use super::group::{Group, Records};
-use super::host::{Caller, IntoFunc, dynamic};
+use super::host::{Caller, IntoFunc, dynamic, typed};
 use super::records::{FuncKind, FuncRec, MemoryRec, slots};
 use super::store::{AsContext, AsContextMut, StoreCore, call};
 use super::typed::{TypedFunc, WasmParams, WasmResults};
@@ -87,7 +87,7 @@ impl Func {
         call: impl IntoFunc<T, P, R>,
     ) -> Func {
         let core = &mut store.as_context_mut().0.core;
-        let (ty, host) = call.into_host();
+        let (ty, host) = typed(call);
         core.add_func(&ty, FuncKind::Host(host))
     }
 

@@ -7,11 +7,12 @@ use super::instance::{Extern, Instance};
 use super::limits::panicked;
 use super::records::{FuncRec, HostFunc};
 use super::store::StoreInner;
-use super::typed::{StoreView, WasmParams, WasmResults, WasmTy};
+use super::typed::{Sealed, StoreView, WasmParams, WasmResults, WasmTy};
 use super::value::Val;
 use crate::config::Engine;
 use crate::error::Result;
 use crate::module::FuncType;
+use conversion::{Erased, IntoHost, Permit};
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -99,7 +100,9 @@ impl<'a, T: 'static> Caller<'a, T> {
 }
 
 /// What a host function may return: nothing, a value, a tuple of up to 4 values, or a `Result` of those.
-pub trait HostResults {
+///
+/// The trait cannot be implemented elsewhere.
+pub trait HostResults: Sealed {
     /// The results without the `Result`.
     #[doc(hidden)]
     type Values: WasmResults;
@@ -120,6 +123,7 @@ impl<R: WasmResults> HostResults for R {
     }
 }
 
+impl<R: WasmResults> Sealed for Result<R> {}
 impl<R: WasmResults> HostResults for Result<R> {
     type Values = R;
     #[inline(always)]
@@ -130,15 +134,51 @@ impl<R: WasmResults> HostResults for Result<R> {
 
 /// A closure that can be a host function: `Fn(Caller<'_, T>, A, B, ..) -> R` or `Fn(A, B, ..) -> R`,
 /// `R` being a result type or `Result` of one.
-pub trait IntoFunc<T, P, R>: Send + Sync + 'static {
-    /// The type and the function that takes slots. Its store must have data of type `T`.
-    #[doc(hidden)]
-    fn into_host(self) -> (FuncType, ErasedHostFunc);
+///
+/// The trait cannot be implemented elsewhere, nor its conversion be called: what comes out of it takes any pointer for
+/// a store.
+///
+/// ```compile_fail
+/// struct Forged;
+/// impl dynlink::IntoFunc<(), (), ()> for Forged {}
+/// ```
+///
+/// ```compile_fail
+/// fn convert<F: dynlink::IntoFunc<(), (i32,), i32>>(closure: F) {
+///     closure.into_host();
+/// }
+/// convert(|n: i32| n);
+/// ```
+pub trait IntoFunc<T, P, R>: conversion::IntoHost<T, P, R> {}
+impl<T, P, R, F: conversion::IntoHost<T, P, R>> IntoFunc<T, P, R> for F {}
+
+/// The conversion behind [`IntoFunc`]. Nothing here can be named outside of the crate.
+pub(crate) mod conversion {
+    use super::{FuncType, HostFunc};
+
+    /// A host function without its types: only the engine can look inside.
+    pub struct Erased {
+        pub(crate) ty: FuncType,
+        /// The function that takes slots. Its store must have data of type `T`.
+        pub(crate) call: HostFunc,
+    }
+
+    /// What only the crate can make, so that only the crate can convert.
+    pub struct Permit(pub(super) ());
+
+    /// A closure as a function that takes slots.
+    pub trait IntoHost<T, P, R>: Send + Sync + 'static {
+        /// The type and the function.
+        #[doc(hidden)]
+        fn into_host(self, permit: Permit) -> Erased;
+    }
 }
 
-/// A host function without its types. Opaque outside of the crate.
-#[doc(hidden)]
-pub type ErasedHostFunc = HostFunc;
+/// The type of a closure and the function that takes slots. Its store must have data of type `T`.
+pub(crate) fn typed<T: 'static, P, R>(closure: impl IntoFunc<T, P, R>) -> (FuncType, HostFunc) {
+    let Erased { ty, call } = closure.into_host(Permit(()));
+    (ty, call)
+}
 
 /// The type of a host function with these parameters and results.
 fn type_of<P: WasmParams, R: HostResults>() -> FuncType {
@@ -214,11 +254,11 @@ macro_rules! into_func {
         #[allow(non_snake_case, reason = "each parameter is named after its type parameter")]
         const _: () = {
             impl<T: 'static, F, R: HostResults + 'static, $($name: WasmTy),*>
-                IntoFunc<T, (Caller<'static, T>, $($name,)*), R> for F
+                IntoHost<T, (Caller<'static, T>, $($name,)*), R> for F
             where
                 F: Fn(Caller<'_, T>, $($name),*) -> R + Send + Sync + 'static,
             {
-                fn into_host(self) -> (FuncType, HostFunc) {
+                fn into_host(self, _: Permit) -> Erased {
                     let call = move |store: *mut (), slots: &mut [u64]| {
                         // SAFETY: a host function is called with its store, which has data of type `T`, and with
                         // slots of its type; nothing else uses the store until it returns.
@@ -228,16 +268,16 @@ macro_rules! into_func {
                             })
                         }
                     };
-                    (type_of::<($($name,)*), R>(), Arc::new(call))
+                    Erased { ty: type_of::<($($name,)*), R>(), call: Arc::new(call) }
                 }
             }
 
             impl<T: 'static, F, R: HostResults + 'static, $($name: WasmTy),*>
-                IntoFunc<T, ($($name,)*), R> for F
+                IntoHost<T, ($($name,)*), R> for F
             where
                 F: Fn($($name),*) -> R + Send + Sync + 'static,
             {
-                fn into_host(self) -> (FuncType, HostFunc) {
+                fn into_host(self, _: Permit) -> Erased {
                     let call = move |store: *mut (), slots: &mut [u64]| {
                         // SAFETY: as above.
                         unsafe {
@@ -246,7 +286,7 @@ macro_rules! into_func {
                             })
                         }
                     };
-                    (type_of::<($($name,)*), R>(), Arc::new(call))
+                    Erased { ty: type_of::<($($name,)*), R>(), call: Arc::new(call) }
                 }
             }
         };

@@ -4,7 +4,7 @@
 //! it by the address of the closure, which the record keeps alive.
 
 use super::func::Func;
-use super::host::{Caller, IntoFunc, dynamic};
+use super::host::{Caller, IntoFunc, dynamic, typed};
 use super::instance::{Extern, Instance};
 use super::instantiate::{describe, wanted_type};
 use super::records::{FuncKind, HostFunc};
@@ -132,7 +132,7 @@ impl<T: 'static> Linker<T> {
         name: &str,
         call: impl IntoFunc<T, P, R>,
     ) -> Result<&mut Self> {
-        let (ty, call) = call.into_host();
+        let (ty, call) = typed(call);
         self.insert(module, name, Definition::Host { ty, call })
     }
 

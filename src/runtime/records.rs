@@ -188,6 +188,8 @@ pub(crate) struct Ctx {
     pub store: *mut (),
     /// The part of the store that does not depend on `T`.
     pub core: *mut super::store::StoreCore,
+    /// Set by a tail call of a host function: an address in the calling code, which no return address tells.
+    pub tail_caller: *const u8,
     /// The error of a host function that ended the run.
     pub error: Option<crate::error::Error>,
 }

@@ -128,6 +128,7 @@ impl<T: 'static> Store<T> {
                 depth: 0,
                 store: null_mut(),
                 core: null_mut(),
+                tail_caller: null(),
                 error: None,
             },
             stack: vec![0; words].into_boxed_slice(),
@@ -283,6 +284,13 @@ impl<T: 'static> StoreContextMut<'_, T> {
         unsafe { release(core, from.0..to.0.min(self.0.core.next_group())) }
     }
 
+    /// For each range between marks, whether a function of it may be running, or a reference to one may lie in a frame
+    /// of running code. Looks at every word of the live part of the value stack, so it may say yes needlessly, but never
+    /// no wrongly.
+    pub(crate) fn may_be_running(&self, ranges: &[(Mark, Mark)]) -> Vec<bool> {
+        self.0.core.may_be_running(ranges)
+    }
+
     #[cfg(test)]
     pub(crate) fn release_since(&mut self, mark: Mark) {
         self.release_between(mark, self.mark());
@@ -291,6 +299,53 @@ impl<T: 'static> StoreContextMut<'_, T> {
     #[cfg(test)]
     pub(crate) fn release_group(&mut self, group: u32) {
         self.release_between(Mark(group), Mark(group + 1));
+    }
+}
+
+impl StoreCore {
+    /// See [`StoreContextMut::may_be_running`].
+    fn may_be_running(&self, ranges: &[(Mark, Mark)]) -> Vec<bool> {
+        let mut running = vec![false; ranges.len()];
+        if self.ctx.depth == 0 {
+            return running;
+        }
+        // Addresses that mean a range: its code (a return address may be one past the last call) and its functions'
+        // records, which hold the cells that calls jump to.
+        let mut meanings: Vec<(usize, usize, usize)> = Vec::new();
+        for (start, code) in self.code.iter() {
+            let range = ranges
+                .iter()
+                .position(|(from, to)| (from.0..to.0).contains(&code.group));
+            if let Some(range) = range {
+                meanings.push((start, start + code.words.len() * 8, range));
+            }
+        }
+        for (place, (from, to)) in ranges.iter().enumerate() {
+            for number in from.0..to.0 {
+                for func in self
+                    .groups
+                    .get(number)
+                    .into_iter()
+                    .flat_map(|g| g.funcs.iter())
+                {
+                    meanings.push((func.addr(), func.addr() + size_of::<FuncRec>(), place));
+                }
+            }
+        }
+        meanings.sort_unstable();
+        let used = (self.stack_top / 8).min(self.stack.len());
+        for word in &self.stack[..used] {
+            let Ok(word) = usize::try_from(*word) else {
+                continue;
+            };
+            let behind = meanings.partition_point(|(start, ..)| *start <= word);
+            if let Some((_, end, range)) = behind.checked_sub(1).and_then(|at| meanings.get(at))
+                && word <= *end
+            {
+                running[*range] = true;
+            }
+        }
+        running
     }
 }
 

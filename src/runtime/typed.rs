@@ -163,7 +163,9 @@ impl WasmTy for Option<Func> {
 macro_rules! value_list {
     ($(#[$doc:meta])* $trait:ident) => {
         $(#[$doc])*
-        pub trait $trait: 'static + Sized {
+        ///
+        /// The trait cannot be implemented elsewhere.
+        pub trait $trait: Sealed + 'static + Sized {
             /// Number of values.
             #[doc(hidden)]
             const COUNT: usize;
@@ -277,6 +279,17 @@ macro_rules! no_values {
 no_values!(WasmParams WasmResults);
 tuples!(WasmResults);
 tuples!(WasmParams);
+
+impl Sealed for () {}
+macro_rules! seal {
+    () => {};
+    ($first:ident $($rest:ident)*) => {
+        impl<$first: WasmTy, $($rest: WasmTy),*> Sealed for ($first, $($rest,)*) {}
+        seal!($($rest)*);
+    };
+}
+seal!(A B C D E F G H I J K L M N O P);
+
 tuple!(WasmParams: 5 A 0 B 1 C 2 D 3 E 4);
 tuple!(WasmParams: 6 A 0 B 1 C 2 D 3 E 4 F 5);
 tuple!(WasmParams: 7 A 0 B 1 C 2 D 3 E 4 F 5 G 6);

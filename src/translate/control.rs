@@ -17,14 +17,38 @@ pub(super) struct Block {
     height: usize,
     /// Where a branch to a loop goes.
     loop_start: Option<usize>,
-    params: Vec<ValType>,
-    results: Vec<ValType>,
+    ty: Signature,
     /// Branches to the end.
     fixups: Vec<Fixup>,
     /// The branch over the first arm of an `if`, until `else`.
     else_fixup: Option<Fixup>,
     /// It has a fuel check of its own.
     checked: bool,
+}
+
+/// The type of a block. Cheap to clone: blocks nest millions deep, and a type may have a thousand results.
+#[derive(Clone)]
+enum Signature {
+    Empty,
+    Result(ValType),
+    Function(FuncType),
+}
+
+impl Signature {
+    fn params(&self) -> &[ValType] {
+        match self {
+            Signature::Function(ty) => ty.params(),
+            _ => &[],
+        }
+    }
+
+    fn results(&self) -> &[ValType] {
+        match self {
+            Signature::Empty => &[],
+            Signature::Result(ty) => std::slice::from_ref(ty),
+            Signature::Function(ty) => ty.results(),
+        }
+    }
 }
 
 impl Translator<'_> {
@@ -77,27 +101,26 @@ impl Translator<'_> {
         self.blocks.push(Block {
             height: 0,
             loop_start: None,
-            params: Vec::new(),
-            results: ty.results().to_vec(),
+            ty: Signature::Function(FuncType::new([], ty.results().iter().copied())),
             fixups: Vec::new(),
             else_fixup: None,
             checked: false,
         });
     }
 
-    fn block_types(&self, ty: BlockType) -> Result<(Vec<ValType>, Vec<ValType>)> {
+    fn block_type(&self, ty: BlockType) -> Result<Signature> {
         Ok(match ty {
-            BlockType::Empty => (Vec::new(), Vec::new()),
-            BlockType::Type(ty) => (Vec::new(), vec![super::value_type(ty)?]),
+            BlockType::Empty => Signature::Empty,
+            BlockType::Type(ty) => Signature::Result(super::value_type(ty)?),
             BlockType::FuncType(index) => match self.module.0.types.get(index as usize) {
-                Some(ty) => (ty.params().to_vec(), ty.results().to_vec()),
-                None => (Vec::new(), Vec::new()),
+                Some(ty) => Signature::Function(ty.clone()),
+                None => Signature::Empty,
             },
         })
     }
 
     pub(super) fn open_block(&mut self, ty: BlockType, is_loop: bool) -> Result<()> {
-        let (params, results) = self.block_types(ty)?;
+        let ty = self.block_type(ty)?;
         self.settle_all();
         let mut checked = false;
         let loop_start = is_loop.then(|| {
@@ -106,12 +129,11 @@ impl Translator<'_> {
             checked = self.check();
             start
         });
-        let height = self.stack.len().saturating_sub(params.len());
+        let height = self.stack.len().saturating_sub(ty.params().len());
         self.blocks.push(Block {
             height,
             loop_start,
-            params,
-            results,
+            ty,
             fixups: Vec::new(),
             else_fixup: None,
             checked,
@@ -120,7 +142,7 @@ impl Translator<'_> {
     }
 
     pub(super) fn open_if(&mut self, ty: BlockType) -> Result<()> {
-        let (params, results) = self.block_types(ty)?;
+        let ty = self.block_type(ty)?;
         // Everything below the condition goes to slots; that leaves the accumulator alone.
         let condition = self.stack.pop();
         self.settled = self.settled.min(self.stack.len());
@@ -128,12 +150,11 @@ impl Translator<'_> {
         self.stack.extend(condition);
         let fixup = self.branch_on(false);
         self.out.label();
-        let height = self.stack.len().saturating_sub(params.len());
+        let height = self.stack.len().saturating_sub(ty.params().len());
         self.blocks.push(Block {
             height,
             loop_start: None,
-            params,
-            results,
+            ty,
             fixups: Vec::new(),
             else_fixup: Some(fixup),
             checked: false,
@@ -156,7 +177,7 @@ impl Translator<'_> {
         if let Some(fixup) = block.else_fixup.take() {
             self.out.fix(fixup, here);
         }
-        self.push_slots(&block.params);
+        self.push_slots(block.ty.params());
         self.dead = false;
         self.blocks.push(block);
     }
@@ -186,7 +207,7 @@ impl Translator<'_> {
             self.close_checks(keep);
         }
         self.truncate(block.height);
-        self.push_slots(&block.results);
+        self.push_slots(block.ty.results());
         // The rest is reachable if this end is, from above or by a branch; only code that
         // could be reached opens blocks.
         self.dead = self.dead && !joined;
@@ -196,7 +217,7 @@ impl Translator<'_> {
     fn end_function(&mut self, block: Block) {
         if block.fixups.is_empty() {
             if !self.dead {
-                self.return_values(&block.results);
+                self.return_values(block.ty.results());
             }
             return;
         }
@@ -209,8 +230,8 @@ impl Translator<'_> {
             self.out.fix(fixup, here);
         }
         self.truncate(0);
-        self.push_slots(&block.results);
-        self.return_values(&block.results);
+        self.push_slots(block.ty.results());
+        self.return_values(block.ty.results());
     }
 
     /// Entries that lie in their slots.
@@ -233,8 +254,8 @@ impl Translator<'_> {
             .checked_sub(1 + depth as usize)
             .and_then(|index| self.blocks.get(index))
             .map_or(0, |block| match block.loop_start {
-                Some(_) => block.params.len(),
-                None => block.results.len(),
+                Some(_) => block.ty.params().len(),
+                None => block.ty.results().len(),
             })
     }
 
@@ -367,12 +388,11 @@ impl Translator<'_> {
 
     /// `return`, or a branch to the function's label.
     pub(super) fn return_now(&mut self) {
-        let results = self
+        let ty = self
             .blocks
             .first()
-            .map(|block| block.results.clone())
-            .unwrap_or_default();
-        self.return_values(&results);
+            .map_or(Signature::Empty, |block| block.ty.clone());
+        self.return_values(ty.results());
         self.dead = true;
     }
 
@@ -426,13 +446,24 @@ impl Translator<'_> {
         self.max_height = self.max_height.max(self.stack.len() + 4);
         // Values in slots first, from the last one down: each goes up by two and must not meet one that
         // still waits. Then those that are elsewhere.
-        for height in (base..self.stack.len()).rev() {
+        let in_slots = self.settled.clamp(base, self.stack.len());
+        for height in (in_slots..self.stack.len()).rev() {
             if self.stack[height].place == Place::Slot {
                 let dst = self.height_slot(height + 2);
                 self.settle_to(height, dst);
             }
         }
-        for height in base..self.stack.len() {
+        if in_slots - base > 4 {
+            // A long run goes up in one instruction.
+            let (dst, src) = (self.height_slot(base + 2), self.height_slot(base));
+            self.copy_block(dst, src, in_slots - base);
+        } else {
+            for height in (base..in_slots).rev() {
+                let dst = self.height_slot(height + 2);
+                self.settle_to(height, dst);
+            }
+        }
+        for height in in_slots..self.stack.len() {
             if self.stack[height].place != Place::Slot {
                 let dst = self.height_slot(height + 2);
                 self.settle_to(height, dst);
@@ -556,6 +587,13 @@ impl Translator<'_> {
             return;
         };
         let callee = self.environment.callee(index);
+        if callee.is_host {
+            // A host function wants to know its caller, and it adds no frame that would pile up.
+            self.call(index);
+            self.return_values(ty.results());
+            self.dead = true;
+            return;
+        }
         let count = ty.params().len();
         let from = self.stack.len() - count.min(self.stack.len());
         self.settle_from(from);

@@ -2,10 +2,20 @@
 //! where instructions start.
 
 use super::Field;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ir::ops::Op;
 
 /// No instruction.
 pub(super) const NONE: usize = usize::MAX;
+
+/// Words of code that a byte of a body may become. Compilers' output stays below 4; only bodies that are made to
+/// grow (branches that carry dozens of values) come near.
+const WORDS_PER_BYTE: usize = 16;
+/// Words that any function may have.
+const WORDS_BESIDES: usize = 1 << 16;
+/// Most words of a function: displacements, in bytes, and word numbers fit 32 bits by a wide margin (one operator
+/// adds a few hundred thousand words at most).
+const MOST_WORDS: usize = 1 << 26;
 
 /// Code under construction.
 #[derive(Default)]
@@ -19,6 +29,8 @@ pub(super) struct Emitter {
     pub relocations: Vec<Field>,
     /// Byte offset in the module of the operator being translated.
     pub offset: u32,
+    /// Most words that the function may become.
+    pub limit: usize,
     /// Start of the last instruction, [`NONE`] behind a label: it may be patched or fused.
     pub last: Option<usize>,
     /// Start of the one before, if no label lies between.
@@ -35,6 +47,32 @@ pub(super) enum Fixup {
 }
 
 impl Emitter {
+    /// An empty buffer for the code of a body of this many bytes.
+    pub fn for_body(bytes: usize) -> Emitter {
+        let limit = bytes
+            .saturating_mul(WORDS_PER_BYTE)
+            .saturating_add(WORDS_BESIDES);
+        Emitter {
+            limit: limit.min(MOST_WORDS),
+            ..Emitter::default()
+        }
+    }
+
+    /// An error if the code has become longer than a body of its size can need.
+    pub fn within_limit(&self) -> Result<()> {
+        if self.code.len() <= self.limit {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Limit {
+            what: format!(
+                "words of translated code of the function at byte {:#x}",
+                self.offset
+            ),
+            needed: self.code.len() as u64,
+            allowed: self.limit as u64,
+        }))
+    }
+
     /// Where the next instruction will start.
     pub fn here(&self) -> usize {
         self.code.len()

@@ -266,7 +266,7 @@ impl Translator<'_> {
     }
 
     /// How an access names its address.
-    fn address(&mut self, popped: Popped, offset: u64) -> Address {
+    fn address(&mut self, family: Family, popped: Popped, offset: u64) -> Address {
         let mut address = Address {
             form: address::CONST,
             base: 0,
@@ -301,7 +301,9 @@ impl Translator<'_> {
                 address.offset += at & 0xffff_ffff;
             }
             Place::Cell { cell, addend }
-                if self.cell_value(cell, addend) + offset <= u64::from(u32::MAX) =>
+                // A later value that overflows becomes the greatest address, where only single bytes can be.
+                if self.cell_value(cell, addend) + offset <= u64::from(u32::MAX)
+                    && (offset == 0 || !accesses_one_byte(family)) =>
             {
                 address.offset += self.cell_value(cell, addend);
                 address.cell = Some(((cell, addend), offset as u32));
@@ -341,7 +343,7 @@ impl Translator<'_> {
             more,
             offset,
             cell,
-        } = self.address(popped, offset);
+        } = self.address(family, popped, offset);
         let start = self
             .out
             .emit_at(family.form(form), base << 16 | offset << 32);
@@ -413,7 +415,7 @@ impl Translator<'_> {
             more,
             offset,
             cell,
-        } = self.address(base, offset);
+        } = self.address(family, base, offset);
         let name = match (form, source) {
             (address::SLOT, Operand::Slot(_)) => "ss",
             (address::SLOT, Operand::Acc) => "sa",
@@ -648,6 +650,15 @@ fn compares_i32(family: Family) -> bool {
 /// Whether the second operand of an i64 operator is a number of bits, which 32 bits hold.
 fn counts_bits(family: Family) -> bool {
     (Family::I64Shl as u16..=Family::I64Rotr as u16).contains(&(family as u16))
+}
+
+/// Whether a load or store is of a single byte.
+fn accesses_one_byte(family: Family) -> bool {
+    use Family::*;
+    matches!(
+        family,
+        I32Load8S | I32Load8U | I64Load8S | I64Load8U | I32Store8 | I64Store8
+    )
 }
 
 /// The number of a store form.

@@ -48,6 +48,8 @@ pub(crate) struct Callee {
     pub code: u64,
     /// Bytes of stack it needs.
     pub frame: u32,
+    /// Whether it is a function of the host.
+    pub is_host: bool,
 }
 
 /// A global's cell.
@@ -184,7 +186,7 @@ impl<'a> Translator<'a> {
             module,
             config,
             environment,
-            out: Emitter::default(),
+            out: Emitter::for_body(bytes.len()),
             stack: Vec::new(),
             settled: 0,
             max_height: 0,

@@ -39,6 +39,7 @@ impl Translator<'_> {
         if self.dead && !self.opens_or_closes(&operator) {
             return Ok(false);
         }
+        self.out.within_limit()?;
         if let Some((_, count)) = self.checks.last_mut() {
             *count = count.saturating_add(1);
         }

@@ -8,7 +8,7 @@
 use crate::exec::cold;
 use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
 use crate::exec::value::{Operand, Value, field16, field32, field64};
-use crate::runtime::records::{Ctx, Entry, FuncRec, TableRec};
+use crate::runtime::records::{Ctx, Entry, FuncKind, FuncRec, TableRec};
 use crate::trap::TrapCode;
 
 /// Writes the return ip and the caller's frame below the new frame.
@@ -158,6 +158,9 @@ handler! {
         }
         if overflows(sp, (*func).frame, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        if matches!((*func).kind, FuncKind::Host(_)) {
+            (*ctx).tail_caller = ip.add(16);
         }
         let from = sp.add(field32(ip, 8) as usize).cast::<u64>();
         std::ptr::copy(from, sp.cast::<u64>(), field32(ip, 28) as usize);

@@ -78,7 +78,7 @@ handler! {
     }
 }
 handler! {
-    /// Copies a run of slots, ascending; the target is below the source or does not overlap it.
+    /// Copies a run of slots; the runs may overlap.
     [D: Dispatch]
     copy_block(ip, sp, mem, len, ctx, acc, facc) {
         let count = field32(ip, 16) as usize;

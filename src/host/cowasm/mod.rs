@@ -3,6 +3,7 @@
 //! - `mod.rs`: the functions as the linker asks for them, and their state
 //! - `table.rs`: one row a function: name and kind
 //! - `services.rs`: those that do something
+//! - `terminal.rs`: the settings of a terminal
 //!
 //! The type of a function is always the importer's: cowasm's kernel declares C++ functions without
 //! parameters that its C++ libraries call with some. Nothing is ever called through the kernel's exports
@@ -13,6 +14,7 @@
 
 mod services;
 mod table;
+mod terminal;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +49,8 @@ pub struct Cowasm {
     exception: bool,
     /// Address of the resolver's error number; 0 until it is asked for.
     h_errno: u32,
+    /// Gives the terminal its settings back at the end.
+    terminal: terminal::Terminal,
     /// Told when a function that only fails is called.
     trace: Option<StubTrace>,
 }

@@ -6,10 +6,14 @@
 #![forbid(unsafe_code)]
 
 use super::table::{Service, USER};
+use super::terminal::{StandardStream, Terminal};
 use super::{Cowasm, CowasmHost};
 use crate::error::{Error, Result};
+use crate::host::descriptor::Object;
 use crate::host::errno::Errno;
 use crate::host::guest::{GuestMemory, PATH_LIMIT};
+use crate::host::kernel::Kernel;
+use crate::host::stream::Stream;
 use crate::link::Process;
 use crate::runtime::{Caller, Val};
 use crate::trap::{Trap, TrapCode};
@@ -47,6 +51,8 @@ impl<T: CowasmHost> Call<'_, '_, T> {
             Service::CheckDescriptor => self.check_descriptor(),
             Service::CheckPath => return self.check_path(),
             Service::Sync => Ok(0),
+            Service::TerminalGet => self.terminal_get(),
+            Service::TerminalSet => self.terminal_set(),
             Service::SignalState => Ok(self.cowasm().take_signal()),
             Service::SignalSetEmpty => Ok(self.signal_set(|_| 0)),
             Service::SignalSetFill => Ok(self.signal_set(|_| u64::MAX)),
@@ -241,6 +247,31 @@ impl<T: CowasmHost> Call<'_, '_, T> {
         Ok(0)
     }
 
+    /// `tcgetattr(fd, settings)`: the modes; what follows them in the guest's structure stays as it is.
+    fn terminal_get(&mut self) -> Answer {
+        let (fd, settings) = (self.argument(0), self.argument(1));
+        let stream = self.caller.data_mut().kernel().standard_stream(fd)?;
+        let modes = Terminal::get(stream)?;
+        self.with_memory(|memory, _| {
+            memory.write(settings, modes.map(u32::to_le_bytes).as_flattened())?;
+            Ok(0)
+        })
+    }
+
+    /// `tcsetattr(fd, when, settings)`.
+    fn terminal_set(&mut self) -> Answer {
+        let (fd, settings) = (self.argument(0), self.argument(2));
+        self.with_memory(|memory, data| {
+            let mut modes = [0; 4];
+            for (mode, place) in modes.iter_mut().zip(0..) {
+                *mode = memory.read_u32(settings.wrapping_add(4 * place))?;
+            }
+            let stream = data.kernel().standard_stream(fd)?;
+            data.cowasm().terminal.set(stream, modes)?;
+            Ok(0)
+        })
+    }
+
     fn signal_set(&mut self, change: impl FnOnce(u64) -> u64) -> i32 {
         let set = self.argument(0);
         let sets = &mut self.cowasm().signal_sets;
@@ -368,5 +399,17 @@ impl<T: CowasmHost> Call<'_, '_, T> {
             &[Val::I32(pointer.cast_signed())],
             &mut [],
         )
+    }
+}
+
+impl Kernel {
+    /// The standard stream of the host that a descriptor leads to.
+    fn standard_stream(&self, fd: u32) -> Result<StandardStream, Errno> {
+        match &self.descriptors.get(fd)?.object {
+            Object::Stream(Stream::Stdin(_)) => Ok(StandardStream::Input),
+            Object::Stream(Stream::Stdout) => Ok(StandardStream::Output),
+            Object::Stream(Stream::Stderr) => Ok(StandardStream::Error),
+            _ => Err(Errno::Notty),
+        }
     }
 }

@@ -615,11 +615,14 @@ impl Directory for ArchiveDirectory {
             Body::Directory(_) => Ok(Opened::Directory(self.at(child))),
             Body::Link(_) => Err(Errno::Loop),
             Body::File { .. } if options.write || options.truncate => Err(Errno::Rofs),
-            Body::File { .. } => Ok(Opened::File(Arc::new(ArchiveFile {
-                archive: self.archive.clone(),
-                node: child,
-                bytes: OnceLock::new(),
-            }))),
+            Body::File { .. } => {
+                let file = ArchiveFile {
+                    archive: self.archive.clone(),
+                    node: child,
+                    bytes: OnceLock::new(),
+                };
+                Ok(Opened::File(Arc::new(file), FileType::RegularFile))
+            }
         }
     }
 
@@ -732,7 +735,7 @@ mod tests {
             read: true,
             ..OpenOptions::default()
         };
-        let Opened::File(file) = directory.open(name, false, options)? else {
+        let Opened::File(file, _) = directory.open(name, false, options)? else {
             return Err(Errno::Isdir);
         };
         let mut bytes = vec![0; 100_000];

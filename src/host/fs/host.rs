@@ -55,7 +55,8 @@ fn wrap(file: cap::File, metadata: &cap::Metadata) -> Opened {
         let dir = cap::Dir::from_std_file(file);
         Opened::Directory(Arc::new(HostDirectory { dir }))
     } else {
-        Opened::File(Arc::new(HostFile { file }))
+        let file_type = file_type_of(metadata.file_type());
+        Opened::File(Arc::new(HostFile { file }), file_type)
     }
 }
 

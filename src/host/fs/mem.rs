@@ -400,7 +400,7 @@ impl Directory for MemoryDirectory {
                 if options.truncate {
                     file.set_size(0)?;
                 }
-                Ok(Opened::File(Arc::new(file)))
+                Ok(Opened::File(Arc::new(file), FileType::RegularFile))
             }
         }
     }

@@ -119,8 +119,8 @@ pub enum Lookup {
 pub enum Opened {
     /// A directory.
     Directory(Arc<dyn Directory>),
-    /// A file.
-    File(Arc<dyn File>),
+    /// A file, and what it is.
+    File(Arc<dyn File>, FileType),
 }
 
 /// An open directory of a backend.

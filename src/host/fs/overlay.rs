@@ -317,7 +317,7 @@ fn times_of(metadata: &Metadata) -> Times {
 
 fn open_file(directory: &dyn Directory, name: &str, options: OpenOptions) -> Result<Arc<dyn File>> {
     match directory.open(name, false, options)? {
-        Opened::File(file) => Ok(file),
+        Opened::File(file, _) => Ok(file),
         Opened::Directory(_) => Err(Errno::Isdir),
     }
 }
@@ -369,11 +369,14 @@ impl OverlayDirectory {
 
     fn opened(&self, opened: Opened, upper: bool) -> Result<Opened> {
         match opened {
-            Opened::File(file) => Ok(Opened::File(Arc::new(OverlayFile {
-                file,
-                device: self.0.overlay.device,
-                upper,
-            }))),
+            Opened::File(file, file_type) => {
+                let file = OverlayFile {
+                    file,
+                    device: self.0.overlay.device,
+                    upper,
+                };
+                Ok(Opened::File(Arc::new(file), file_type))
+            }
             Opened::Directory(_) => Err(Errno::Isdir),
         }
     }

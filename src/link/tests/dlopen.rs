@@ -134,11 +134,10 @@ fn a_closed_library_is_gone_and_comes_back_fresh() {
 fn opening_and_closing_ten_thousand_times_keeps_table_and_memory_flat() {
     let counter = counter();
     let mut world = World::started(
-        &r#"(module
+        r#"(module
           (memory (export "memory") 2)
           (table (export "__indirect_function_table") 4 funcref)
-          (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"#
-            .to_string(),
+          (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"#,
         &[("/lib/c.so", &counter)],
     );
     let mut sizes = Vec::new();
@@ -376,4 +375,68 @@ fn a_host_function_whose_type_is_known_has_an_address() {
         world.symbol(RTLD_DEFAULT, "log").is_err(),
         "its type is not known"
     );
+}
+
+#[test]
+fn a_guest_that_opens_and_closes_for_ever_leaves_nothing_behind() {
+    let counter = counter();
+    let main = guest_main(&["c.so", "bump"]).replace(
+        "(func (export \"open\")",
+        r#"(func (export "rounds") (param $count i32) (result i32)
+             (local $handle i32) (local $sum i32)
+             (loop $next
+               (local.set $handle (call $dlopen (i32.const 1024) (i32.const 2)))
+               (if (i32.eqz (local.get $handle)) (then unreachable))
+               (local.set $sum (i32.add (local.get $sum)
+                 (call_indirect (type $get) (call $dlsym (local.get $handle) (i32.const 1088)))))
+               (if (call $dlclose (local.get $handle)) (then unreachable))
+               (br_if $next (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))
+             (local.get $sum))
+           (func (export "open")"#,
+    );
+    let mut world = World::started(&main, &[("/lib/c.so", &counter)]);
+    let mark = |world: &mut World| {
+        let state = world.process.state();
+        (state.spent, state.retired.len(), state.names.len())
+    };
+    let before = mark(&mut world);
+    assert_eq!(world.call_main("rounds", &[2000]).unwrap(), 2000);
+    assert_eq!(mark(&mut world), before);
+}
+
+#[test]
+fn a_library_that_closes_itself_returns_before_it_is_released() {
+    let own = library(
+        "(mem-info (memory 16 0))",
+        r#"(import "env" "memory" (memory 0)) (import "env" "__memory_base" (global $mb i32))
+           (import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))
+           (import "env" "dlclose" (func $dlclose (param i32) (result i32)))
+           (data (global.get $mb) "other.so\00")
+           (func (export "close") (param i32) (result i32)
+             (local $result i32)
+             (local.set $result (call $dlclose (local.get 0)))
+             ;; A later load tries to release what the first call left.
+             (drop (call $dlopen (i32.const 1024) (i32.const 2)))
+             (i32.add (local.get $result) (i32.const 40)))
+           (func (export "tail") (param i32) (result i32) (return_call $dlclose (local.get 0)))"#,
+    );
+    let other = library("", r#"(func (export "f"))"#);
+    let main = guest_main(&["other.so"]);
+    let mut world = World::started(&main, &[("/lib/own.so", &own), ("/lib/other.so", &other)]);
+    let handle = world.open("own.so").unwrap();
+    assert_eq!(world.call(handle, "close", &[handle as i32]).unwrap(), 40);
+    assert_eq!(
+        world.process.state().retired.len(),
+        1,
+        "it was on the call stack"
+    );
+    assert_eq!(world.names(), ["/app/main.wasm", "other.so"]);
+
+    let handle = world.open("own.so").unwrap();
+    assert_eq!(world.process.state().retired.len(), 0, "now it is released");
+    let tail = world.symbol(handle, "tail").unwrap();
+    assert_eq!(world.call_slot(tail, &[handle as i32]).unwrap(), 0);
+    assert!(world.call_slot(tail, &[handle as i32]).is_err());
+    world.open("other.so").unwrap();
+    assert_eq!(world.process.state().spent, 0);
 }

@@ -452,3 +452,39 @@ fn thread_local_data_gets_a_block_before_the_constructors() {
     world.open("t.so").unwrap();
     assert_eq!(world.log(), [15, 4]);
 }
+
+#[test]
+fn fifty_thousand_imports_against_ten_thousand_exports_take_time_in_proportion() {
+    use std::fmt::Write;
+    let mut exports = String::new();
+    for number in 0..10_000 {
+        let _ = write!(
+            exports,
+            "(func (export \"function_number_{number}\") (result i32) (i32.const {number}))"
+        );
+    }
+    let mut imports = String::new();
+    for number in 0..50_000 {
+        let _ = write!(
+            imports,
+            "(import \"env\" \"function_number_{}\" (func (result i32)))",
+            number % 10_000
+        );
+    }
+    let lib = library("", &imports);
+    let mut world = World::new(Profile::default(), &[("/lib/l.so", &lib)]);
+    let bytes = wat::parse_str(&lib).unwrap();
+    world.start(&main_module("", &exports)).unwrap();
+    let start = std::time::Instant::now();
+    Module::new(world.store.engine(), &bytes).unwrap();
+    let parsing = start.elapsed();
+    let start = std::time::Instant::now();
+    world.open("l.so").unwrap();
+    let loading = start.elapsed();
+    eprintln!("parsing {parsing:?}, loading {loading:?}");
+    // Twice the time is what a release build needs on a quiet machine; a search would need thousands of times.
+    assert!(
+        loading < parsing * 50,
+        "parsing {parsing:?}, loading {loading:?}"
+    );
+}

@@ -1,5 +1,7 @@
 //! Functions on descriptors.
 
+#![forbid(unsafe_code)]
+
 macro_rules! direct_tests {
     ($($name:ident)*) => {
         /// For `every_function_has_a_direct_test`.

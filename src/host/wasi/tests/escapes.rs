@@ -1,5 +1,7 @@
 //! Paths that try to leave what was given to the guest, on the host's own directories and across mounts.
 
+#![forbid(unsafe_code)]
+
 use super::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -643,6 +645,31 @@ fn the_kernel_resolves_paths_for_other_abis() {
     assert_eq!(kernel.read_file("/data", 3), Err(Errno::Isdir));
     assert!(kernel.exists(".") && kernel.exists("/") && !kernel.exists("nothing"));
     assert_eq!(kernel.set_working_directory("file"), Err(Errno::Notdir));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn links_of_proc_that_jump_are_refused() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    let path = secret.path().display().to_string();
+    let held = std::fs::File::open(secret.path()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&held);
+    let builder = KernelBuilder::new()
+        .single_root()
+        .mount("/", Mount::memory())
+        .mount("/proc", Mount::host("/proc").unwrap());
+    let mut guest = Guest::new(builder);
+    // These links are no texts: the system would jump. It is told not to.
+    for path in [
+        format!("proc/self/root{path}"),
+        format!("proc/self/fd/{number}"),
+        "proc/self/cwd/src".to_owned(),
+        "proc/self/root/".to_owned(),
+    ] {
+        assert_eq!(guest.stat_with(ROOT, &path, FOLLOW), Err(Errno::Loop));
+        assert_eq!(guest.read_file(&path), Err(Errno::Loop), "{path}");
+    }
+    assert!(guest.stat("proc/self/status").is_ok());
 }
 
 #[test]

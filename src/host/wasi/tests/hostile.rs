@@ -1,5 +1,7 @@
 //! Pointers, lengths, descriptors and flags that lie, for every function of the table; and random sequences of calls.
 
+#![forbid(unsafe_code)]
+
 use super::*;
 use crate::host::Clock;
 

@@ -4,6 +4,8 @@
 //! - `descriptors.rs`, `paths.rs`, `process.rs`: what the functions do, on each kind of writable file system
 //! - `escapes.rs`: paths that try to leave what was given; `hostile.rs`: pointers that lie
 
+#![forbid(unsafe_code)]
+
 mod descriptors;
 mod escapes;
 mod hostile;

@@ -1,5 +1,7 @@
 //! Functions on paths.
 
+#![forbid(unsafe_code)]
+
 use super::descriptors::direct_tests;
 
 direct_tests! {

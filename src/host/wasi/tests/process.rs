@@ -1,5 +1,7 @@
 //! Arguments, environment, clocks, waiting, exit, signals, randomness, sockets.
 
+#![forbid(unsafe_code)]
+
 use super::descriptors::direct_tests;
 
 direct_tests! {
