@@ -1,5 +1,6 @@
 //! What only the dynamic linker makes the engine do: functions that are bound at their first call,
-//! trampolines that call through the table and drop surplus arguments, cells that code holds as constants. Both ways of dispatch give the same.
+//! trampolines that call through the table and drop surplus arguments, cells that code holds as constants.
+//! Both ways of dispatch give the same.
 
 use dynlink::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use dynlink::host::{Kernel, KernelBuilder, KernelHost, WasiSymbols};
@@ -118,6 +119,15 @@ fn run(dispatch: Dispatch) -> Result<(), Error> {
         TrapCode::UndefinedElement,
         "",
     )?;
+    // A cell of the GOT that the guest itself changes: code that holds its value as a constant follows.
+    let address = call("get_number", &[0])?;
+    for round in 0..3 {
+        expect(call("get_number", &[round])?, address + round)?;
+    }
+    for value in [1000, -5, 0] {
+        expect(call("set_number", &[value])?, value + 1)?;
+        expect(call("get_number", &[7])?, value + 7)?;
+    }
     process.dlopen(
         &mut store,
         Some("liblate.so"),

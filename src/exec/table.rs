@@ -17,10 +17,10 @@ use crate::trap::TrapCode;
 use std::sync::OnceLock;
 
 handler! {
-    /// A number that is no operator.
+    /// A number that is no operator. Its code is not that of `unreachable`, or the optimiser would make them one.
     [D: Dispatch]
     unused(ip, sp, mem, len, ctx, acc, facc) {
-        trap!(TrapCode::Unreachable; ip, sp, ctx)
+        trap!(TrapCode::UnresolvedFunction; ip, sp, ctx)
     }
 }
 
