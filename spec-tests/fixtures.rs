@@ -82,6 +82,8 @@ struct Case {
 struct Outcome {
     output: String,
     end: Result<i32, String>,
+    /// Where each object lay at the end: name, first address, first table slot.
+    layout: Vec<(String, u32, u32)>,
 }
 
 fn main() -> ExitCode {
@@ -216,12 +218,21 @@ fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
         ),
     ];
     let copy = copy_of(case)?;
+    let mut layout = None;
     for (name, mut config) in configurations {
         config.fuel |= case.description.fuel.is_some();
         if let Some(pages) = case.description.max_memory_pages {
             config.limits.memory_pages = pages;
         }
         let outcome = run(case, style, config, copy.path())?;
+        // Where things lie depends on the program alone (rule L12).
+        if *layout.get_or_insert_with(|| outcome.layout.clone()) != outcome.layout {
+            return Err(format!(
+                "the second run has another layout: {layout:?}, {:?}",
+                outcome.layout
+            )
+            .into());
+        }
         let expected_path = case.folder.join("expected.txt");
         if std::env::var_os("BLESS").is_some()
             && case
@@ -387,8 +398,12 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
         Ok(results.first().and_then(Val::i32).unwrap_or(0))
     });
     let end = end.or_else(|error| error.exit_status().ok_or_else(|| error.to_string()));
+    let layout = process.libraries().into_iter();
     Ok(Outcome {
         output: output.take_text(),
         end,
+        layout: layout
+            .map(|library| (library.name, library.memory_base, library.table_base))
+            .collect(),
     })
 }

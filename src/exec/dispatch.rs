@@ -88,8 +88,10 @@ pub(crate) trait Dispatch: 'static {
 }
 
 /// Jumps from handler to handler.
+#[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
 pub(crate) struct Tail;
 
+#[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
 impl Dispatch for Tail {
     #[inline(always)]
     unsafe fn next(

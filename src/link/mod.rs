@@ -78,6 +78,7 @@ mod load;
 mod main_module;
 mod memory;
 mod object;
+mod place;
 mod plan;
 mod pointer_exports;
 mod process;

@@ -134,11 +134,10 @@ fn a_closed_library_is_gone_and_comes_back_fresh() {
 fn opening_and_closing_ten_thousand_times_keeps_table_and_memory_flat() {
     let counter = counter();
     let mut world = World::started(
-        &r#"(module
+        r#"(module
           (memory (export "memory") 2)
           (table (export "__indirect_function_table") 4 funcref)
-          (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"#
-            .to_string(),
+          (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"#,
         &[("/lib/c.so", &counter)],
     );
     let mut sizes = Vec::new();

@@ -91,7 +91,21 @@ const BASES: &str = r#"
 struct World {
     store: Store<Data>,
     process: Process<Data>,
+    /// What the linker traced.
     lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for World {
+    /// A test that fails shows what the linker did.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(lines) = self.lines.lock()
+        {
+            for line in lines.iter() {
+                eprintln!("{line}");
+            }
+        }
+    }
 }
 
 fn files(list: &[(&str, &str)]) -> MemoryFiles {

@@ -259,7 +259,7 @@ fn compare(world: &mut World, model: &Model) {
             "scope of {number}"
         );
         let instance = library.instance.unwrap();
-        let mut call = |world: &mut World, name: String| {
+        let call = |world: &mut World, name: String| {
             let func = instance.get_func(&mut world.store, &name).unwrap();
             world.call_func(func, &[])
         };
