@@ -8,6 +8,7 @@ use crate::host::errno::Errno;
 use crate::host::guest::GuestMemory;
 use crate::host::kernel::Kernel;
 use crate::runtime::{AsContextMut, Caller, Extern, Func, Linker, Val};
+use crate::trap::TrapCode;
 
 /// Defines all functions of `wasi_snapshot_preview1` and `wasi_unstable`. `get` finds the kernel in the store's data.
 ///
@@ -61,6 +62,10 @@ fn call<T: 'static>(
         };
         let errno = match outcome {
             Ok(()) => Errno::Success,
+            // The guest was woken up to be stopped: it gets no chance to go on.
+            Err(Refusal::Errno(Errno::Intr)) if get(caller.data_mut()).is_interrupted() => {
+                return Err(Error::from(TrapCode::Interrupted));
+            }
             Err(Refusal::Errno(errno)) => errno,
             Err(Refusal::Exit(status)) => return Err(Error::exit(status)),
         };
@@ -78,6 +83,7 @@ mod tests {
     use crate::host::{KernelBuilder, Mount, Pipe};
     use crate::module::{MemoryType, Module};
     use crate::runtime::{Memory, Store};
+    use std::time::{Duration, Instant};
 
     /// Writes a greeting, opens a file, and ends with a status.
     const GREETING: &str = r#"
@@ -130,6 +136,30 @@ mod tests {
         assert_eq!(output.take_text(), "hello\n");
         assert_eq!(store.data().exit_status(), Some(4));
         assert!(store.data().exists("/hello"));
+    }
+
+    #[test]
+    fn a_sleeper_whose_time_is_up_traps() {
+        let engine = Engine::default();
+        let mut store = Store::new(&engine, kernel(&Pipe::capture()));
+        let deadline = Instant::now() + Duration::from_millis(10);
+        store.data_mut().set_deadline(Some(deadline));
+        let text = r#"(module
+            (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "sleep")
+                (i32.store (i32.const 16) (i32.const 1))
+                (i64.store (i32.const 24) (i64.const 60000000000))
+                (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+        let module = Module::new(&engine, &wat::parse_str(text).unwrap()).unwrap();
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker, |kernel| kernel).unwrap();
+        let instance = linker.instantiate(&mut store, &module).unwrap();
+        let sleep = instance.get_func(&mut store, "sleep").unwrap();
+        let start = Instant::now();
+        let error = sleep.call(&mut store, &[], &mut []).unwrap_err();
+        assert_eq!(error.trap().unwrap().code(), TrapCode::Interrupted);
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
