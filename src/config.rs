@@ -1,5 +1,6 @@
 //! Every knob of the engine, its default and its cost; and the `Engine` that holds them.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::module::FuncType;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ pub enum Dispatch {
     Loop,
 }
 
-/// Limits on what one module may ask for, checked before anything is allocated.
+/// Limits on what a module may ask for, checked before anything is allocated.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of one module file. Default: 1 GiB.
@@ -27,8 +28,17 @@ pub struct Limits {
     pub host_recursion: usize,
     /// 64 KiB pages of one memory. Default: 65,536 (4 GiB).
     pub memory_pages: u64,
-    /// Elements of one table. Default: 10,000,000.
+    /// Bytes of all memories of one store together. Default: 8 GiB.
+    pub memory_bytes: u64,
+    /// Elements of all tables of one store together, at 24 bytes each. Default: 10,000,000.
     pub table_elements: u64,
+    /// Memories that one module defines. Default: 100.
+    pub memories: usize,
+    /// Tables that one module defines. Default: 100.
+    pub tables: usize,
+    /// Distinct function types of all modules of an engine, which are kept as long as the engine is.
+    /// Default: 4,000,000.
+    pub function_types: usize,
 }
 
 impl Default for Limits {
@@ -38,7 +48,11 @@ impl Default for Limits {
             stack_bytes: 64 << 20,
             host_recursion: 100,
             memory_pages: 65_536,
+            memory_bytes: 8 << 30,
             table_elements: 10_000_000,
+            memories: 100,
+            tables: 100,
+            function_types: 4_000_000,
         }
     }
 }
@@ -79,6 +93,25 @@ struct TypeTable {
     types: Vec<FuncType>,
 }
 
+/// Most ids, all less than the one that stands for no type (`u32::MAX`).
+const MOST_TYPES: usize = u32::MAX as usize;
+
+impl TypeTable {
+    /// The id of a type, which gets a new one if there are less than `most` yet.
+    fn id(&mut self, ty: &FuncType, most: usize) -> Option<u32> {
+        if let Some(id) = self.ids.get(ty) {
+            return Some(*id);
+        }
+        if self.types.len() >= most {
+            return None;
+        }
+        let id = u32::try_from(self.types.len()).ok()?;
+        self.types.push(ty.clone());
+        self.ids.insert(ty.clone(), id);
+        Some(id)
+    }
+}
+
 impl Engine {
     /// An engine with these settings.
     pub fn new(config: Config) -> Engine {
@@ -98,16 +131,36 @@ impl Engine {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The canonical id of a function type: equal types, equal ids, engine-wide.
+    /// The canonical id of a function type of the host: equal types, equal ids, engine-wide.
     pub(crate) fn type_id(&self, ty: &FuncType) -> u32 {
         let mut table = self.0.types.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = table.ids.get(ty) {
-            return *id;
-        }
-        let id = u32::try_from(table.types.len()).unwrap_or(u32::MAX - 1);
-        table.types.push(ty.clone());
-        table.ids.insert(ty.clone(), id);
-        id
+        // The limit is for what modules ask for: their types must not keep the host from having its own.
+        table
+            .id(ty, MOST_TYPES)
+            .unwrap_or_else(|| panic!("an engine had {MOST_TYPES} types of functions"))
+    }
+
+    /// The canonical ids of the function types of a module.
+    ///
+    /// # Errors
+    /// The modules of this engine have more distinct types than [`Limits::function_types`].
+    pub(crate) fn type_ids(&self, types: &[FuncType]) -> Result<Vec<u32>> {
+        let most = self.config().limits.function_types.min(MOST_TYPES);
+        let mut table = self.0.types.lock().unwrap_or_else(PoisonError::into_inner);
+        types
+            .iter()
+            .map(|ty| {
+                table.id(ty, most).ok_or_else(|| {
+                    Error::new(ErrorKind::Limit {
+                        what: "function types of all modules of an engine \
+                               (Limits::function_types; a new engine starts without any)"
+                            .to_owned(),
+                        needed: most as u64 + 1,
+                        allowed: most as u64,
+                    })
+                })
+            })
+            .collect()
     }
 
     /// What `f` says of the types behind two canonical ids; false for ids that this engine does not have.
@@ -134,5 +187,41 @@ impl Engine {
 impl Default for Engine {
     fn default() -> Engine {
         Engine::new(Config::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::{Module, ValType};
+
+    #[test]
+    fn the_types_of_all_modules_of_an_engine_are_limited_and_those_of_the_host_are_not() {
+        let mut config = Config::default();
+        config.limits.function_types = 2;
+        let engine = Engine::new(config);
+        let module = |text: &str| {
+            let bytes = wat::parse_str(text).unwrap();
+            Module::new(&engine, &bytes).map(drop)
+        };
+        module("(module (type (func)) (type (func (param i32))))").unwrap();
+        module("(module (type (func (param i32))) (type (func)) (type (func)))").unwrap();
+        let error = module("(module (type (func)) (type (func (param i64))))").unwrap_err();
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Limit {
+                    needed: 3,
+                    allowed: 2,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let own = FuncType::new([ValType::I64], []);
+        let id = engine.type_id(&own);
+        assert_eq!(engine.type_of(id), Some(own));
+        // A type that there is already costs nothing.
+        module("(module (type (func (param i64))))").unwrap();
     }
 }

@@ -93,7 +93,7 @@ Running:
       --invoke FUNCTION         call this export with the arguments and print its results
       --fuel N                  stop after about N instructions
       --timeout DURATION        stop after this time, such as 1s or 100ms
-      --max-memory SIZE         largest memory of the guest, such as 64M
+      --max-memory SIZE         most memory of the guest, such as 64M
 Packages:
       --offline                 never fetch; use the packages that are in the cache
 Other:

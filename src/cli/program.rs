@@ -231,7 +231,7 @@ impl ProgramBuilder {
         self
     }
 
-    /// Largest memory in bytes.
+    /// Most bytes of all memories together.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
@@ -243,7 +243,7 @@ impl ProgramBuilder {
         self
     }
 
-    /// Most elements of a table.
+    /// Most elements of all tables together.
     pub fn table_limit(mut self, elements: u64) -> Self {
         self.table_limit = Some(elements);
         self

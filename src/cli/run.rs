@@ -130,6 +130,7 @@ impl Program {
         };
         if let Some(bytes) = description.memory_limit {
             config.limits.memory_pages = bytes / PAGE;
+            config.limits.memory_bytes = bytes;
         }
         if let Some(bytes) = description.stack_limit {
             config.limits.stack_bytes = usize::try_from(bytes).map_err(|_| {

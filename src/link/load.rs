@@ -18,7 +18,7 @@ use super::process::Process;
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::{ExternKind, GlobalType, ValType};
-use crate::runtime::{Extern, Func, Global, Instance, Mark, Ref, StoreContextMut, Val};
+use crate::runtime::{Extern, Func, Global, Instance, Mark, StoreContextMut, Val};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 

@@ -71,7 +71,7 @@ pub(super) fn parse(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Re
     }
     let mut module = walk.module;
     // Only types of valid modules get an id, because ids are never given back.
-    module.type_ids = module.types.iter().map(|ty| engine.type_id(ty)).collect();
+    module.type_ids = engine.type_ids(&module.types)?;
     module.bytes = bytes;
     Ok(module)
 }

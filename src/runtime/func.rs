@@ -40,6 +40,9 @@ impl Func {
     /// Results are zero or null when `call` gets them. A panic of `call` becomes an error, because it must not unwind
     /// through guest frames.
     ///
+    /// # Panics
+    /// The type has more than 1000 parameters or results. No module can have such a function.
+    ///
     /// ```
     /// use dynlink::{Engine, Func, FuncType, Store, Val, ValType};
     ///
@@ -177,8 +180,11 @@ pub(crate) unsafe fn type_of(core: &StoreCore, func: *const FuncRec) -> FuncType
 impl FuncRec {
     /// A record whose code `exec` still has to prepare. Type, code and place are still to be set by the caller
     /// where they are not parameters.
+    ///
+    /// Panics if the type has more parameters or results than a valid module can have, which only a type that the
+    /// host made up has.
     pub fn new(ty: &FuncType, id: u32, kind: FuncKind, mem: *mut MemoryRec) -> FuncRec {
-        let (params, results) = slots(ty);
+        let (params, results) = slots(ty).unwrap_or_else(|error| panic!("{error}"));
         FuncRec {
             code: std::ptr::null(),
             frame: 0,

@@ -82,6 +82,7 @@ fn check_imports(core: &StoreCore, module: &Module, imports: &[Extern]) -> Resul
             imports.len()
         )));
     }
+    check_counts(core, module)?;
     let mut spaces = Spaces {
         funcs: room_for(inner.funcs.len(), "an instance's functions")?,
         tables: room_for(inner.tables.len(), "an instance's tables")?,
@@ -92,6 +93,29 @@ fn check_imports(core: &StoreCore, module: &Module, imports: &[Extern]) -> Resul
         check_import(core, module, import, *given, &mut spaces)?;
     }
     Ok(spaces)
+}
+
+/// Checks how many memories and tables the module defines.
+///
+/// # Errors
+/// More than the engine allows.
+fn check_counts(core: &StoreCore, module: &Module) -> Result<()> {
+    let (inner, limits) = (&module.0, &core.engine.config().limits);
+    let memories = inner.memories.len() - inner.imported_memories;
+    let tables = inner.tables.len() - inner.imported_tables;
+    for (what, needed, allowed) in [
+        (
+            "memories of a module (Limits::memories)",
+            memories,
+            limits.memories,
+        ),
+        ("tables of a module (Limits::tables)", tables, limits.tables),
+    ] {
+        if needed > allowed {
+            return Err(memory::limit(what, needed as u64, allowed as u64));
+        }
+    }
+    Ok(())
 }
 
 /// Checks one import and adds it to its index space.
@@ -767,6 +791,84 @@ mod tests {
         }
         assert_eq!(groups(&store), before);
         assert_eq!(memory.data(&store)[0], 0);
+    }
+
+    #[test]
+    fn the_memories_and_tables_that_a_module_defines_are_counted() {
+        let mut config = Config::default();
+        (config.limits.memories, config.limits.tables) = (2, 3);
+        let mut store = Store::with_hooks(&Engine::new(config), (), &testing::HOOKS);
+        let memory = new_memory(&mut store, 1, None);
+        let before = groups(&store);
+        let text = |memories: usize, tables: usize| {
+            let own = [
+                "(memory 0)".repeat(memories),
+                "(table 0 funcref)".repeat(tables),
+            ];
+            format!(r#"(module (import "" "" (memory 1)) {})"#, own.concat())
+        };
+        instantiate(&mut store, &text(2, 3), &[memory.into()]).unwrap();
+        for (memories, tables, found) in [
+            (3, 0, "Limits::memories"),
+            (0, 4, "Limits::tables"),
+            (0, 2000, "Limits::tables"),
+        ] {
+            let text = text(memories, tables);
+            let error = instantiate(&mut store, &text, &[memory.into()]).unwrap_err();
+            assert!(error.to_string().contains(found), "{error}");
+        }
+        assert_eq!(groups(&store), before + 1);
+    }
+
+    #[test]
+    fn many_small_objects_get_no_more_than_one_large_one() {
+        let mut config = Config::default();
+        config.limits.table_elements = 100;
+        config.limits.memory_bytes = 4 << 16;
+        let mut store = Store::with_hooks(&Engine::new(config), (), &testing::HOOKS);
+        let used = |store: &Store<()>| {
+            let core = &store.inner.core;
+            (core.memory_bytes.used() >> 16, core.table_elements.used())
+        };
+        let mark = store.as_context_mut().mark();
+        let half = r#"(module (memory (export "m") 1) (memory 1)
+            (table (export "t") 20 funcref) (table 30 externref))"#;
+        let first = instantiate(&mut store, half, &[]).unwrap();
+        let second = store.as_context_mut().mark();
+        instantiate(&mut store, half, &[]).unwrap();
+        assert_eq!(used(&store), (4, 100));
+        // What a module got before it failed is given back.
+        for definition in [
+            "(table 0 funcref) (table 1 funcref)",
+            "(memory 0) (memory 1)",
+        ] {
+            let text = format!("(module {definition})");
+            let error = instantiate(&mut store, &text, &[]).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Limit { .. }), "{error}");
+        }
+        assert_eq!(used(&store), (4, 100));
+        let memory = first.get_memory(&mut store, "m").unwrap();
+        let table = first.get_table(&mut store, "t").unwrap();
+        let error = memory.grow(&mut store, 1).unwrap_err().to_string();
+        assert!(error.contains("Limits::memory_bytes"), "{error}");
+        let error = table.grow(&mut store, 1, Ref::Func(None)).unwrap_err();
+        assert!(
+            error.to_string().contains("Limits::table_elements"),
+            "{error}"
+        );
+
+        store.as_context_mut().release_since(second);
+        assert_eq!(used(&store), (2, 50));
+        assert_eq!(memory.grow(&mut store, 2).unwrap(), 1);
+        assert!(memory.grow(&mut store, 1).is_err());
+        assert_eq!(table.grow(&mut store, 50, Ref::Func(None)).unwrap(), 20);
+        assert!(table.grow(&mut store, 1, Ref::Func(None)).is_err());
+        assert_eq!(used(&store), (4, 100));
+        store.as_context_mut().release_since(mark);
+        assert_eq!(used(&store), (0, 0));
+        let error = instantiate(&mut store, "(module (memory 3) (memory 2))", &[]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Limit { .. }), "{error}");
+        assert_eq!(used(&store), (0, 0));
     }
 
     #[test]

@@ -40,7 +40,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// # Ok::<(), dynlink::Error>(())
 /// ```
 pub trait ResourceLimiter: Send {
-    /// Whether a memory may grow from `current` to `desired` bytes. `maximum` is the declared one.
+    /// Whether a memory may grow from `current` to `desired` bytes. `maximum` is the declared one. A new memory
+    /// grows from 0.
     ///
     /// # Errors
     /// Ends the guest instead of only refusing.
@@ -50,7 +51,8 @@ pub trait ResourceLimiter: Send {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool>;
-    /// Whether a table may grow from `current` to `desired` elements. `maximum` is the declared one.
+    /// Whether a table may grow from `current` to `desired` elements. `maximum` is the declared one. A new table
+    /// grows from 0.
     ///
     /// # Errors
     /// Ends the guest instead of only refusing.
@@ -60,6 +62,24 @@ pub trait ResourceLimiter: Send {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool>;
+
+    /// The growth of a memory that was just allowed failed with `error`: the memory keeps its size.
+    ///
+    /// # Errors
+    /// Ends the guest, which otherwise learns that its growth was refused. Default: no error.
+    fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
+        let _ = error;
+        Ok(())
+    }
+
+    /// The growth of a table that was just allowed failed with `error`: the table keeps its size.
+    ///
+    /// # Errors
+    /// Ends the guest, which otherwise learns that its growth was refused. Default: no error.
+    fn table_grow_failed(&mut self, error: Error) -> Result<()> {
+        let _ = error;
+        Ok(())
+    }
 }
 
 /// A limiter with fixed bounds.
@@ -107,33 +127,76 @@ pub(crate) struct Growth {
     pub maximum: Option<usize>,
 }
 
+/// What the limiter hears.
+pub(crate) enum Notice {
+    /// May this grow?
+    Asked(Growth),
+    /// It was allowed and failed.
+    Failed(Growing, Error),
+}
+
 /// The embedder's limiter without the store's type parameter: gets the `*mut StoreInner<T>` of its store.
-pub(crate) type Limiter = Box<dyn FnMut(*mut (), Growth) -> Result<bool> + Send + Sync>;
+pub(crate) type Limiter = Box<dyn FnMut(*mut (), Notice) -> Result<bool> + Send + Sync>;
 
 /// Hides the type parameter of a limiter.
 pub(crate) fn erase<T: 'static>(
     mut limiter: impl FnMut(&mut T) -> &mut (dyn ResourceLimiter) + Send + Sync + 'static,
 ) -> Limiter {
-    Box::new(move |store, growth| {
-        // SAFETY: `allows` passes the store that this limiter was set on, so `T` is right, and only the
+    Box::new(move |store, notice| {
+        // SAFETY: `tell` passes the store that this limiter was set on, so `T` is right, and only the
         // field `data` is borrowed: the limiter itself lies in `core`.
         let data = unsafe { &mut (*store.cast::<StoreInner<T>>()).data };
-        let Growth {
-            what,
-            current,
-            desired,
-            maximum,
-        } = growth;
         let limiter = limiter(data);
-        match what {
-            Growing::Memory => limiter.memory_growing(current, desired, maximum),
-            Growing::Table => limiter.table_growing(current, desired, maximum),
+        match notice {
+            Notice::Asked(growth) => {
+                let (current, desired) = (growth.current, growth.desired);
+                match growth.what {
+                    Growing::Memory => limiter.memory_growing(current, desired, growth.maximum),
+                    Growing::Table => limiter.table_growing(current, desired, growth.maximum),
+                }
+            }
+            Notice::Failed(Growing::Memory, error) => {
+                limiter.memory_grow_failed(error).map(|()| false)
+            }
+            Notice::Failed(Growing::Table, error) => {
+                limiter.table_grow_failed(error).map(|()| false)
+            }
         }
     })
 }
 
-/// Whether the limiter of the store, if there is one, allows this growth. A panic of the limiter
-/// becomes an error, because handlers that call this cannot unwind.
+/// Whether the limiter of the store, if there is one, allows this growth.
+///
+/// # Errors
+/// The limiter wants the guest to end.
+///
+/// # Safety
+/// As [`tell`].
+pub(crate) unsafe fn allows(core: *mut StoreCore, store: *mut (), growth: Growth) -> Result<bool> {
+    // SAFETY: by the contract.
+    unsafe { tell(core, store, Notice::Asked(growth)) }
+}
+
+/// Tells the limiter of the store, if there is one, that a growth that it allowed failed.
+///
+/// # Errors
+/// The limiter wants the guest to end.
+///
+/// # Safety
+/// As [`tell`].
+#[cold]
+pub(crate) unsafe fn failed(
+    core: *mut StoreCore,
+    store: *mut (),
+    what: Growing,
+    error: Error,
+) -> Result<()> {
+    // SAFETY: by the contract.
+    unsafe { tell(core, store, Notice::Failed(what, error)).map(drop) }
+}
+
+/// What the limiter answers; yes if there is none. A panic of the limiter becomes an error, because handlers that
+/// call this cannot unwind.
 ///
 /// # Errors
 /// The limiter wants the guest to end.
@@ -141,13 +204,13 @@ pub(crate) fn erase<T: 'static>(
 /// # Safety
 /// `core` is a live store's and `store` is the `*mut StoreInner<T>` around it; no references to
 /// `core.limiter` or the embedder's data exist.
-pub(crate) unsafe fn allows(core: *mut StoreCore, store: *mut (), growth: Growth) -> Result<bool> {
+unsafe fn tell(core: *mut StoreCore, store: *mut (), notice: Notice) -> Result<bool> {
     // SAFETY: the caller vouches for `core`; the limiter has access to the embedder's data only, so
     // nothing else reaches this field meanwhile.
     let Some(limiter) = (unsafe { (*core).limiter.as_mut() }) else {
         return Ok(true);
     };
-    catch_unwind(AssertUnwindSafe(|| limiter(store, growth)))
+    catch_unwind(AssertUnwindSafe(|| limiter(store, notice)))
         .unwrap_or_else(|payload| Err(panicked("resource limiter", &*payload)))
 }
 

@@ -7,7 +7,7 @@ use super::func::Func;
 use super::host::{Caller, IntoFunc, dynamic, typed};
 use super::instance::{Extern, Instance};
 use super::instantiate::{describe, wanted_type};
-use super::records::{FuncKind, HostFunc};
+use super::records::{FuncKind, HostFunc, slots};
 use super::store::{AsContext, AsContextMut, StoreCore};
 use super::value::Val;
 use crate::config::Engine;
@@ -17,6 +17,9 @@ use crate::trap::{Trap, TrapCode};
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// An error lists no further missing imports once its text has this many bytes: names may be many and long.
+const MOST_TEXT: usize = 64 << 10;
 
 /// Definitions by module and field name, for stores with data `T`.
 ///
@@ -110,7 +113,7 @@ impl<T: 'static> Linker<T> {
     /// Defines a host function with dynamic types.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is taken, or the type has more than 1000 parameters or results.
     pub fn func_new(
         &mut self,
         module: &str,
@@ -118,6 +121,7 @@ impl<T: 'static> Linker<T> {
         ty: FuncType,
         call: impl Fn(Caller<'_, T>, &[Val], &mut [Val]) -> Result<()> + Send + Sync + 'static,
     ) -> Result<&mut Self> {
+        slots(&ty)?;
         let call = dynamic(ty.clone(), call);
         self.insert(module, name, Definition::Host { ty, call })
     }
@@ -201,7 +205,7 @@ impl<T: 'static> Linker<T> {
     /// Instantiates a module with the definitions.
     ///
     /// # Errors
-    /// Lists every import without a definition at once; else as [`Instance::new`].
+    /// Lists the imports without a definition at once, as many as fit into 64 KiB; else as [`Instance::new`].
     pub fn instantiate(
         &self,
         mut store: impl AsContextMut<Data = T>,
@@ -218,21 +222,27 @@ impl<T: 'static> Linker<T> {
             }
         }
         if let Some(first) = missing.first() {
-            let reasons: Vec<String> = missing
-                .iter()
-                .map(|import| {
-                    format!(
-                        "unknown import: `{}::{}` has not been defined (expected {})",
-                        import.module,
-                        import.name,
-                        describe(&wanted_type(module, &import.ty))
-                    )
-                })
-                .collect();
+            let mut reason = String::new();
+            for (number, import) in missing.iter().enumerate() {
+                if number > 0 {
+                    reason.push('\n');
+                }
+                if reason.len() >= MOST_TEXT {
+                    let more = missing.len() - number;
+                    reason.push_str(&format!("and {more} more unknown imports"));
+                    break;
+                }
+                reason.push_str(&format!(
+                    "unknown import: `{}::{}` has not been defined (expected {})",
+                    import.module,
+                    import.name,
+                    describe(&wanted_type(module, &import.ty))
+                ));
+            }
             return Err(Error::new(ErrorKind::Import {
                 module: first.module.to_string(),
                 name: first.name.to_string(),
-                reason: reasons.join("\n"),
+                reason,
             }));
         }
         let core = &mut store.0.core;
@@ -380,6 +390,56 @@ mod tests {
         linker.define(&one, "env", "g", global).unwrap();
         assert_eq!(linker.get(&mut one, "env", "g"), Some(global.into()));
         assert_eq!(linker.get(&mut two, "env", "g"), None);
+    }
+
+    #[test]
+    fn the_text_about_missing_imports_is_bounded() {
+        let engine = Engine::default();
+        let linker = Linker::<i32>::new(&engine);
+        let mut store = store(&engine);
+        for (count, name) in [(5000, ""), (200, &*"n".repeat(10_000))] {
+            let imports: String = (0..count)
+                .map(|n| format!(r#"(import "env" "{name}{n}" (func))"#))
+                .collect();
+            let text = format!("(module {imports})");
+            let module = Module::new(&engine, &wat::parse_str(text).unwrap()).unwrap();
+            let error = linker.instantiate(&mut store, &module).unwrap_err();
+            let text = error.to_string();
+            assert!(text.len() < MOST_TEXT + 25_000, "{} bytes", text.len());
+            let listed = text.matches("unknown import: `").count();
+            assert!(listed > 5 && listed < count, "{listed} of {count}");
+            let rest = format!("and {} more unknown imports", count - listed);
+            assert!(text.contains(&rest), "{}", &text[text.len() - 80..]);
+        }
+    }
+
+    #[test]
+    fn a_function_type_with_too_many_parameters_or_results_is_refused() {
+        let engine = Engine::default();
+        let mut linker = Linker::<i32>::new(&engine);
+        let types = |count: usize| vec![ValType::I32; count];
+        for (params, results) in [(1001, 0), (0, 1001), (65_536, 1), (70_000, 70_000)] {
+            let ty = FuncType::new(types(params), types(results));
+            let error = linker.func_new("env", "f", ty.clone(), |_, _, _| Ok(()));
+            let error = error.map(drop).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Limit { .. }), "{error}");
+            let made = std::panic::catch_unwind(|| {
+                Func::new(&mut self::store(&engine), ty, |_, _, _| Ok(()));
+            });
+            assert!(made.is_err());
+        }
+        let ty = FuncType::new(types(1000), types(1000));
+        let last = |_: Caller<'_, i32>, params: &[Val], results: &mut [Val]| {
+            results[999] = params[999];
+            Ok(())
+        };
+        linker.func_new("env", "f", ty, last).unwrap();
+        let mut store = store(&engine);
+        let func = linker.get_func(&mut store, "env", "f").unwrap();
+        let params: Vec<Val> = (0..1000).map(Val::I32).collect();
+        let mut results = vec![Val::I32(0); 1000];
+        func.call(&mut store, &params, &mut results).unwrap();
+        assert_eq!(results[999].i32(), Some(999));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Bytes between `len` and `capacity` are always zero.
 
 use super::group::{Group, Records};
-use super::limits::{Growing, Growth, allows};
+use super::limits::{Growing, Growth, allows, failed};
 use super::records::{InstanceRec, MemoryRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
 use crate::error::{Error, ErrorKind, Result};
@@ -120,7 +120,11 @@ impl Memory {
         unsafe {
             memory_grow(core, pointer, memory, pages)?.ok_or_else(|| {
                 let needed = type_of(memory).minimum.saturating_add(pages);
-                limit("pages of a memory", needed, (*memory).maximum)
+                let bytes = needed.saturating_mul(PAGE as u64);
+                match (&(*memory).share).excess(bytes) {
+                    Some(excess) if needed <= (*memory).maximum => too_many_bytes(excess),
+                    _ => limit("pages of a memory", needed, (*memory).maximum),
+                }
             })
         }
     }
@@ -176,6 +180,20 @@ pub(crate) fn limit(what: &str, needed: u64, allowed: u64) -> Error {
     })
 }
 
+/// The error for memories that have more than the store's budget together.
+#[cold]
+fn too_many_bytes((needed, allowed): (u64, u64)) -> Error {
+    let what = "bytes of all memories of a store (Limits::memory_bytes)";
+    limit(what, needed, allowed)
+}
+
+/// The error for bytes that the system does not have.
+#[cold]
+fn out_of_memory(bytes: usize) -> Error {
+    let what = "memory of the system for a linear memory, in bytes";
+    limit(what, bytes as u64, 0)
+}
+
 impl MemoryRec {
     /// The handle of this record in the store with this number.
     pub fn handle(&self, store: u32) -> Memory {
@@ -200,8 +218,18 @@ fn layout(bytes: usize) -> Option<Layout> {
     Layout::from_size_align(bytes, 16).ok()
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Makes [`allocate`] fail, as if the system had no memory.
+    static FAIL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Zeroed bytes; `None` if the system has no memory.
 fn allocate(bytes: usize) -> Option<*mut u8> {
+    #[cfg(test)]
+    if FAIL.get() {
+        return None;
+    }
     let layout = layout(bytes)?;
     if bytes == 0 {
         return Some(NonNull::<u128>::dangling().as_ptr().cast());
@@ -239,13 +267,18 @@ pub(crate) unsafe fn create(
     store: *mut (),
     ty: &MemoryType,
 ) -> Result<MemoryRec> {
-    // SAFETY: `core` is live; the reference ends with the statement.
+    // SAFETY: `core` is live; the references end with their statements.
     let most = unsafe { (&(*core).engine).config().limits.memory_pages }.min(MOST_PAGES);
+    // SAFETY: as above.
+    let mut share = unsafe { (&(*core).memory_bytes).share() };
     let refused = || limit("pages of a memory", ty.minimum, most);
     if ty.minimum > most {
         return Err(refused());
     }
     let len = bytes_of(ty.minimum).ok_or_else(refused)?;
+    if let Some(excess) = share.excess(len as u64) {
+        return Err(too_many_bytes(excess));
+    }
     let growth = Growth {
         what: Growing::Memory,
         current: 0,
@@ -260,13 +293,12 @@ pub(crate) unsafe fn create(
             0,
         ));
     }
-    let base = allocate(len).ok_or_else(|| {
-        limit(
-            "memory of the system for a linear memory, in bytes",
-            len as u64,
-            0,
-        )
-    })?;
+    let Some(base) = allocate(len) else {
+        // SAFETY: both pointers are right by the contract.
+        unsafe { failed(core, store, Growing::Memory, out_of_memory(len))? };
+        return Err(out_of_memory(len));
+    };
+    share.set(len as u64);
     Ok(MemoryRec {
         base,
         len,
@@ -275,6 +307,7 @@ pub(crate) unsafe fn create(
         declared_maximum: ty.maximum,
         group: 0,
         place: 0,
+        share,
     })
 }
 
@@ -317,8 +350,12 @@ pub(crate) unsafe fn memory_grow(
         return Ok(None);
     };
     // SAFETY: the pointers are right by the contract. `base` is valid for `len` bytes and was allocated with
-    // `capacity` bytes, the new one is larger, and the record is set before anything else can see it.
+    // `capacity` bytes, the new one is larger, and the record is set before anything else can see it. References to
+    // the share end with their statements.
     unsafe {
+        if (&(*memory).share).excess(desired as u64).is_some() {
+            return Ok(None);
+        }
         let growth = Growth {
             what: Growing::Memory,
             current: (*memory).len,
@@ -331,11 +368,14 @@ pub(crate) unsafe fn memory_grow(
         if desired > (*memory).capacity {
             // Doubling makes the cost of copying a constant per byte however small the steps of the guest are.
             let doubled = (*memory).capacity.saturating_mul(2);
-            let wanted = doubled.min(bytes_of(most).unwrap_or(desired)).max(desired);
+            let share = usize::try_from((&(*memory).share).most()).unwrap_or(usize::MAX);
+            let useful = bytes_of(most).unwrap_or(desired).min(share);
+            let wanted = doubled.min(useful).max(desired);
             let larger = allocate(wanted)
                 .map(|base| (base, wanted))
                 .or_else(|| allocate(desired).map(|base| (base, desired)));
             let Some((base, capacity)) = larger else {
+                failed(core, store, Growing::Memory, out_of_memory(desired))?;
                 return Ok(None);
             };
             std::ptr::copy_nonoverlapping((*memory).base, base, (*memory).len);
@@ -344,6 +384,7 @@ pub(crate) unsafe fn memory_grow(
             (*memory).capacity = capacity;
         }
         (*memory).len = desired;
+        (&mut (*memory).share).set(desired as u64);
     }
     Ok(Some(old.minimum))
 }
@@ -567,6 +608,50 @@ mod tests {
         let error = memory.grow(&mut store, 1).unwrap_err().to_string();
         assert_eq!(error, "resource limiter panicked: the limiter's bug");
         assert_eq!(memory.size(&store), 1);
+    }
+
+    #[test]
+    fn the_limiter_hears_that_a_growth_that_it_allowed_failed() {
+        #[derive(Default)]
+        struct Listener {
+            heard: Vec<String>,
+            fatal: bool,
+        }
+        impl ResourceLimiter for Listener {
+            fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+                Ok(true)
+            }
+            fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+                Ok(true)
+            }
+            fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
+                self.heard.push(error.to_string());
+                if self.fatal { Err(error) } else { Ok(()) }
+            }
+        }
+        let mut store = testing::store(Listener::default());
+        store.limiter(|listener| listener);
+        let memory = Memory::new(&mut store, ty(1, None)).unwrap();
+        // Growth that no limit forbids fails if the system has no memory, which `FAIL` stands for.
+        FAIL.set(true);
+        assert!(memory.grow(&mut store, 1).is_err());
+        assert!(Memory::new(&mut store, ty(1, None)).is_err());
+        store.data_mut().fatal = true;
+        let error = memory.grow(&mut store, 1).unwrap_err();
+        FAIL.set(false);
+        let heard = std::mem::take(&mut store.data_mut().heard);
+        assert_eq!(heard.len(), 3);
+        assert!(
+            heard
+                .iter()
+                .all(|text| text.contains("memory of the system")),
+            "{heard:?}"
+        );
+        assert_eq!(error.to_string(), heard[2]);
+        assert_eq!(memory.size(&store), 1);
+        assert_eq!(store.inner.core.memory_bytes.used(), PAGE as u64);
+        assert_eq!(memory.grow(&mut store, 1).unwrap(), 1);
+        assert!(store.data().heard.is_empty());
     }
 
     #[test]

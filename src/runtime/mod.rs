@@ -5,12 +5,14 @@
 //! groups. [`func`], [`memory`], [`table`], [`global`] and [`instance`] are the handles of the API,
 //! with the operations on the record behind each; [`host`] makes functions from closures,
 //! [`typed`] and [`value`] carry values in and out, [`deferred`] holds functions that lead to others,
-//! [`instantiate`] makes instances, [`release`] takes them away, [`linker`] finds imports by name.
+//! [`instantiate`] makes instances, [`release`] takes them away, [`linker`] finds imports by name,
+//! [`budget`] and [`limits`] bound what all of them may use.
 #![allow(
     clippy::needless_borrow,
     reason = "references to what a raw pointer leads to are written out: rustc refuses most implicit ones"
 )]
 
+mod budget;
 pub(crate) mod deferred;
 mod func;
 mod global;

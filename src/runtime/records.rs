@@ -6,7 +6,8 @@
 //! defined; an [`InstanceRec`] is the index spaces of one instance, that is pointers into its own
 //! group and into the groups it imported from.
 
-use crate::error::Result;
+use super::budget::Share;
+use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, GlobalType, Module, RefType};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -103,6 +104,8 @@ pub(crate) struct MemoryRec {
     pub declared_maximum: Option<u64>,
     pub group: u32,
     pub place: u32,
+    /// Its bytes in the store's budget.
+    pub share: Share,
 }
 
 /// A table.
@@ -124,6 +127,8 @@ pub(crate) struct TableRec {
     pub home: *mut MemoryRec,
     pub group: u32,
     pub place: u32,
+    /// Its elements in the store's budget.
+    pub share: Share,
 }
 
 /// A global: the cell that instructions address, and its type.
@@ -194,10 +199,24 @@ pub(crate) struct Ctx {
     pub error: Option<crate::error::Error>,
 }
 
+/// Most parameters, and most results, of a function: what a valid module may have, too.
+pub(crate) const MOST_SLOTS: usize = 1000;
+
 /// Parameter and result counts in slots.
-pub(crate) fn slots(ty: &FuncType) -> (u16, u16) {
-    let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
-    (count(ty.params().len()), count(ty.results().len()))
+///
+/// # Errors
+/// There are more than [`MOST_SLOTS`].
+pub(crate) fn slots(ty: &FuncType) -> Result<(u16, u16)> {
+    let count = |what: &str, n: usize| match u16::try_from(n) {
+        Ok(count) if n <= MOST_SLOTS => Ok(count),
+        _ => Err(Error::new(ErrorKind::Limit {
+            what: format!("{what} of a function"),
+            needed: n as u64,
+            allowed: MOST_SLOTS as u64,
+        })),
+    };
+    let params = count("parameters", ty.params().len())?;
+    Ok((params, count("results", ty.results().len())?))
 }
 
 /// What `exec` does for `runtime`. The store keeps a reference to it; `Store::new` sits in `exec`.

@@ -23,7 +23,6 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
     // leads to a live record. References made here end with their statements, hooks get pointers only. A group is
     // taken out before its records die, so nothing finds them any more.
     unsafe {
-        let mut held = false;
         let going = |number: &u32| released.contains(number);
         let staying: Vec<*const Group> = (&(*core).groups)
             .iter()
@@ -31,9 +30,19 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
             .map(|(_, group)| &raw const *group)
             .chain((&(*core).held).iter().map(|group| &raw const *group))
             .collect();
+        let held = staying.iter().any(|group| holds(*group, &released));
         for group in staying {
-            held |= holds(group, &released);
             for table in (*group).tables.iter() {
+                let home = (*table).home;
+                // A home that stays for other reasons stays the home of its tables: code that relies on it stays too.
+                // Groups that an earlier release held are no longer among the others.
+                if !held
+                    && !home.is_null()
+                    && released.contains(&(*home).group)
+                    && (&(*core).groups).get((*home).group).is_some()
+                {
+                    rehome(core, table, null_mut());
+                }
                 clear_table(core, table, &released);
             }
             for global in (*group).globals.iter().filter(|global| is_funcref(*global)) {
@@ -120,7 +129,7 @@ unsafe fn holds(group: *const Group, released: &Range<u32>) -> bool {
     }
 }
 
-/// Removes references to released functions from a table, and its home if that is released.
+/// Removes references to released functions from a table.
 ///
 /// # Safety
 /// The table is a live record of `core` and so is everything that it refers to.
@@ -129,10 +138,6 @@ unsafe fn clear_table(core: *mut StoreCore, table: *mut TableRec, released: &Ran
     unsafe {
         if (*table).element != RefType::Func {
             return;
-        }
-        let home = (*table).home;
-        if !home.is_null() && released.contains(&(*home).group) {
-            rehome(core, table, null_mut());
         }
         for index in 0..(*table).len {
             if leads_to(slot_at(table, index), released) {
@@ -165,8 +170,8 @@ unsafe fn clear_segments(instance: *mut InstanceRec, released: &Range<u32>) {
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::module::{FuncType, GlobalType, Module, TableType};
-    use crate::runtime::{AsContextMut, Func, Global, Instance, Ref, Store, Table, Val};
+    use crate::module::{FuncType, GlobalType, MemoryType, Module, TableType};
+    use crate::runtime::{AsContextMut, Func, Global, Instance, Memory, Ref, Store, Table, Val};
     use std::sync::Arc;
 
     /// A host function and a witness that tells whether it is alive.
@@ -252,6 +257,42 @@ mod tests {
         store.as_context_mut().release_group(func.group);
         assert!(alive(&witness));
         assert_eq!(store.inner.core.held.len(), 2);
+    }
+
+    #[test]
+    fn a_table_keeps_its_home_as_long_as_that_lives() {
+        for held in [true, false] {
+            let mut store = testing::store(());
+            let ty = TableType {
+                element: RefType::Func,
+                minimum: 1,
+                maximum: None,
+            };
+            let table = Table::new(&mut store, ty, Ref::Func(None)).unwrap();
+            let pages = MemoryType {
+                minimum: 1,
+                maximum: None,
+            };
+            let memory = Memory::new(&mut store, pages).unwrap();
+            let record = store.inner.core.table(table);
+            let home = store.inner.core.memory(memory);
+            let (core, _) = store.inner.pointers();
+            // SAFETY: the records are live.
+            unsafe { super::super::table::settle(core, record, home) };
+            if held {
+                let text = r#"(module (import "" "" (memory 1)))"#;
+                let module = Module::new(store.engine(), &wat::parse_str(text).unwrap()).unwrap();
+                Instance::new(&mut store, &module, &[memory.into()]).unwrap();
+            }
+            // The second release has nothing left to do, whatever became of the group.
+            for _ in 0..2 {
+                store.as_context_mut().release_group(memory.group);
+                // SAFETY: the table's record is live.
+                let found = unsafe { (*store.inner.core.table(table)).home };
+                assert_eq!(found, if held { home } else { null_mut() });
+            }
+            assert_eq!(store.inner.core.held.len(), usize::from(held));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! While guest code runs, both are reached through pointers that [`call`] derived from the embedder's exclusive
 //! borrow, so nothing here may keep a reference across a call.
 
+use super::budget::Budget;
 use super::func::Func;
 use super::group::{Group, Groups};
 use super::limits::{InterruptHandle, Limiter, ResourceLimiter, erase};
@@ -80,6 +81,10 @@ pub(crate) struct StoreCore {
     pub groups: Groups,
     /// Groups that were released although something that stays leads to them.
     pub held: Vec<Group>,
+    /// Bytes of all memories.
+    pub memory_bytes: Budget,
+    /// Elements of all tables.
+    pub table_elements: Budget,
     /// Asked before anything grows.
     pub limiter: Option<Limiter>,
     /// Host functions of linkers that this store has already, by the address of their closure.
@@ -109,7 +114,8 @@ pub trait AsContextMut: AsContext {
 impl<T: 'static> Store<T> {
     /// An empty store whose code is run by `hooks`. (`Store::new` sits in `exec`.)
     pub(crate) fn with_hooks(engine: &Engine, data: T, hooks: &'static Hooks) -> Store<T> {
-        let words = engine.config().limits.stack_bytes / size_of::<u64>();
+        let limits = &engine.config().limits;
+        let words = limits.stack_bytes / size_of::<u64>();
         let core = StoreCore {
             engine: engine.clone(),
             id: new_store_id(),
@@ -139,6 +145,8 @@ impl<T: 'static> Store<T> {
             caller: null(),
             groups: Groups::default(),
             held: Vec::new(),
+            memory_bytes: Budget::new(limits.memory_bytes),
+            table_elements: Budget::new(limits.table_elements),
             limiter: None,
             linked: HashMap::new(),
         };

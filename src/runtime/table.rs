@@ -7,7 +7,7 @@
 use super::Func;
 use super::deferred::final_target;
 use super::group::{Group, Records};
-use super::limits::{Growing, Growth, allows};
+use super::limits::{Growing, Growth, allows, failed};
 use super::memory::limit;
 use super::records::{Entry, FuncKind, FuncRec, InstanceRec, MemoryRec, TableRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
@@ -119,10 +119,27 @@ impl Table {
             let slot = init.slot_for((*table).element, &*core)?;
             table_grow(core, pointer, table, delta, slot)?.ok_or_else(|| {
                 let needed = (*table).len.saturating_add(delta);
-                limit("elements of a table", needed, (*table).maximum)
+                match (&(*table).share).excess(needed) {
+                    Some(excess) if needed <= (*table).maximum => too_many_elements(excess),
+                    _ => limit("elements of a table", needed, (*table).maximum),
+                }
             })
         }
     }
+}
+
+/// The error for tables that have more than the store's budget together.
+#[cold]
+fn too_many_elements((needed, allowed): (u64, u64)) -> Error {
+    let what = "elements of all tables of a store (Limits::table_elements)";
+    limit(what, needed, allowed)
+}
+
+/// The error for elements that the system has no memory for.
+#[cold]
+fn out_of_memory(elements: u64) -> Error {
+    let what = "memory of the system for a table, in elements";
+    limit(what, elements, 0)
 }
 
 impl TableRec {
@@ -148,11 +165,16 @@ pub(crate) unsafe fn create(
     store: *mut (),
     ty: &TableType,
 ) -> Result<TableRec> {
-    // SAFETY: `core` is live; the reference ends with the statement.
+    // SAFETY: `core` is live; the references end with their statements.
     let most = unsafe { (&(*core).engine).config().limits.table_elements }.min(u64::from(u32::MAX));
+    // SAFETY: as above.
+    let share = unsafe { (&(*core).table_elements).share() };
     let refused = || limit("elements of a table", ty.minimum, most);
     if ty.minimum > most {
         return Err(refused());
+    }
+    if let Some(excess) = share.excess(ty.minimum) {
+        return Err(too_many_elements(excess));
     }
     let len = usize::try_from(ty.minimum).map_err(|_| refused())?;
     let growth = Growth {
@@ -180,14 +202,13 @@ pub(crate) unsafe fn create(
         home: null_mut(),
         group: 0,
         place: 0,
+        share,
     };
     // SAFETY: the record is a live local.
     if !unsafe { extend(&raw mut table, len) } {
-        return Err(limit(
-            "memory of the system for a table, in elements",
-            ty.minimum,
-            0,
-        ));
+        // SAFETY: both pointers are right by the contract.
+        unsafe { failed(core, store, Growing::Table, out_of_memory(ty.minimum))? };
+        return Err(out_of_memory(ty.minimum));
     }
     Ok(table)
 }
@@ -203,6 +224,10 @@ unsafe fn extend(table: *mut TableRec, len: usize) -> bool {
         let storage = &mut (*table).storage;
         let more = len - refs.len();
         let functions = (*table).element == RefType::Func;
+        #[cfg(test)]
+        if tests::FAIL.get() {
+            return false;
+        }
         if refs.try_reserve(more).is_err() || (functions && storage.try_reserve(more).is_err()) {
             return false;
         }
@@ -212,6 +237,7 @@ unsafe fn extend(table: *mut TableRec, len: usize) -> bool {
             (*table).entries = storage.as_mut_ptr();
         }
         (*table).len = len as u64;
+        (&mut (*table).share).set(len as u64);
     }
     true
 }
@@ -353,7 +379,11 @@ pub(crate) unsafe fn table_grow(
                 .declared_maximum
                 .and_then(|m| usize::try_from(m).ok()),
         };
-        if !allows(core, store, growth)? || !extend(table, desired) {
+        if (&(*table).share).excess(new).is_some() || !allows(core, store, growth)? {
+            return Ok(None);
+        }
+        if !extend(table, desired) {
+            failed(core, store, Growing::Table, out_of_memory(new))?;
             return Ok(None);
         }
         if slot != 0 {
@@ -522,7 +552,7 @@ mod tests {
     use super::super::testing;
     use super::*;
     use crate::module::{FuncType, MemoryType};
-    use crate::runtime::{Memory, Store, StoreLimits};
+    use crate::runtime::{Memory, ResourceLimiter, Store, StoreLimits};
 
     fn ty(element: RefType, minimum: u64, maximum: Option<u64>) -> TableType {
         TableType {
@@ -627,6 +657,55 @@ mod tests {
             table.get(&mut store, 6),
             Some(Ref::Extern(Some(9)))
         ));
+    }
+
+    thread_local! {
+        /// Makes [`extend`] fail, as if the system had no memory.
+        pub(super) static FAIL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
+    #[test]
+    fn the_limiter_hears_that_a_growth_that_it_allowed_failed() {
+        #[derive(Default)]
+        struct Listener {
+            heard: Vec<String>,
+            fatal: bool,
+        }
+        impl ResourceLimiter for Listener {
+            fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+                Ok(true)
+            }
+            fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+                Ok(true)
+            }
+            fn table_grow_failed(&mut self, error: Error) -> Result<()> {
+                self.heard.push(error.to_string());
+                assert!(self.heard.len() < 4, "the limiter's bug");
+                if self.fatal { Err(error) } else { Ok(()) }
+            }
+        }
+        let mut store = testing::store(Listener::default());
+        store.limiter(|listener| listener);
+        let three = ty(RefType::Func, 3, None);
+        let table = Table::new(&mut store, three, Ref::Func(None)).unwrap();
+        FAIL.set(true);
+        assert!(table.grow(&mut store, 1, Ref::Func(None)).is_err());
+        assert!(Table::new(&mut store, three, Ref::Func(None)).is_err());
+        store.data_mut().fatal = true;
+        let errors = [(); 2].map(|()| table.grow(&mut store, 1, Ref::Func(None)).unwrap_err());
+        FAIL.set(false);
+        let heard = &store.data().heard;
+        assert!(
+            heard
+                .iter()
+                .all(|text| text.contains("memory of the system")),
+            "{heard:?}"
+        );
+        assert_eq!(errors[0].to_string(), heard[2]);
+        let panicked = "resource limiter panicked: the limiter's bug";
+        assert_eq!(errors[1].to_string(), panicked);
+        assert_eq!(table.size(&store), 3);
+        assert_eq!(store.inner.core.table_elements.used(), 3);
     }
 
     #[test]
