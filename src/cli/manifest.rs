@@ -11,9 +11,13 @@ use super::units::{parse_duration, parse_size};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
+
+/// Longer files are something else than a manifest.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// A manifest as written. Paths and references are not resolved yet.
 #[derive(Debug, Deserialize)]
@@ -187,12 +191,21 @@ impl Manifest {
     /// The file cannot be read, or as [`Manifest::parse`].
     pub fn read(path: &Path) -> Result<Manifest> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| {
+        let failed = |source| {
             Error::new(crate::error::ErrorKind::Io {
                 path: shown.clone(),
                 source,
             })
-        })?;
+        };
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text))
+            .map_err(failed)?;
+        if text.len() as u64 > MOST_BYTES {
+            return Err(Error::usage(format!(
+                "`{shown}` is not a manifest: it is longer than {MOST_BYTES} bytes"
+            )));
+        }
         Manifest::parse(&text, &shown)
     }
 

@@ -140,8 +140,11 @@ fn describe(options: &RunOptions) -> Result<ProgramBuilder> {
     let file = &options.file;
     if file.as_os_str() == "-" {
         let mut bytes = Vec::new();
+        // One byte more than a module may have is enough to be refused for its size.
+        let most = crate::config::Limits::default().module_bytes;
         io::stdin()
             .lock()
+            .take(u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(|source| {
                 Error::new(ErrorKind::Io {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::units::{parse_duration, parse_size};
+use crate::link::TraceTopics;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -147,7 +148,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
                 options.preload.extend(split_list(&value, &[':', ' ']));
             }
             Long("bind-now") => options.bind_now = true,
-            Long("trace") => options.trace = Some(string(&mut parser)?),
+            Long("trace") => {
+                let value = string(&mut parser)?;
+                let (_, unknown) = TraceTopics::parse(&value);
+                if let Some(name) = unknown.iter().find(|name| **name != "help") {
+                    return Err(format!(
+                        "--trace: unknown category `{name}`; `help` lists them"
+                    ));
+                }
+                options.trace = Some(value);
+            }
             Long("fuel") => {
                 let value = string(&mut parser)?;
                 let number = value.replace('_', "").parse();

@@ -40,6 +40,10 @@ struct Host {
     cowasm: Cowasm,
 }
 
+/// Largest value stack of a manifest. Its pages are only taken when guests use them, but the system may refuse to
+/// reserve more.
+const MOST_STACK: u64 = 16 << 30;
+
 impl KernelHost for Host {
     fn kernel(&mut self) -> &mut Kernel {
         &mut self.kernel
@@ -133,9 +137,10 @@ impl Program {
             config.limits.memory_bytes = bytes;
         }
         if let Some(bytes) = description.stack_limit {
-            config.limits.stack_bytes = usize::try_from(bytes).map_err(|_| {
+            let size = usize::try_from(bytes).ok().filter(|_| bytes <= MOST_STACK);
+            config.limits.stack_bytes = size.ok_or_else(|| {
                 Error::usage(format!(
-                    "a stack of {bytes} bytes is too large for this machine"
+                    "a stack of {bytes} bytes is too large: at most {MOST_STACK}"
                 ))
             })?;
         }

@@ -7,7 +7,9 @@
 use super::errno::{Errno, Result};
 use super::fs::FileType;
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal, Read, Write};
+#[cfg(not(unix))]
+use std::io::Write;
+use std::io::{self, IsTerminal, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most bytes that a captured output keeps.
@@ -241,16 +243,8 @@ impl Stream {
 
     pub fn write(&self, bytes: &[u8]) -> Result<usize> {
         match self {
-            Stream::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes)?;
-                stdout.flush()?;
-                Ok(bytes.len())
-            }
-            Stream::Stderr => {
-                io::stderr().lock().write_all(bytes)?;
-                Ok(bytes.len())
-            }
+            Stream::Stdout => write_once(io::stdout(), bytes),
+            Stream::Stderr => write_once(io::stderr(), bytes),
             Stream::Writer(writer) => writer.0.write(bytes),
             Stream::Null => Ok(bytes.len()),
             Stream::Stdin(_) | Stream::Reader(_) => Err(Errno::Badf),
@@ -287,6 +281,26 @@ impl Stream {
             _ => Readiness::Ready(1),
         }
     }
+}
+
+/// One write of the system: what it took, so that a guest on a non-blocking descriptor neither loses nor repeats bytes.
+#[cfg(unix)]
+fn write_once(stream: impl std::os::fd::AsFd, bytes: &[u8]) -> Result<usize> {
+    loop {
+        match rustix::io::write(&stream, bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+            Ok(written) => return Ok(written),
+        }
+    }
+}
+
+/// One write, behind the standard library's buffer.
+#[cfg(not(unix))]
+fn write_once(mut stream: impl Write, bytes: &[u8]) -> Result<usize> {
+    stream.write_all(bytes)?;
+    stream.flush()?;
+    Ok(bytes.len())
 }
 
 #[cfg(test)]
