@@ -97,14 +97,21 @@ impl<T: 'static> Process<T> {
         name: &str,
         ty: &FuncType,
     ) -> Option<Func> {
+        let key = (Box::from(from), Box::from(name), ty.clone());
+        let known = self.state().host_functions.get(&key).copied();
+        if let Some(func) = known.filter(|func| store.0.core.find_func(*func).is_ok()) {
+            return Some(func);
+        }
         let given = self
             .0
             .host
             .function(self, StoreContextMut(&mut *store.0), from, name, ty);
-        given.filter(|func| func.ty(&*store) == *ty).or_else(|| {
+        let func = given.filter(|func| func.ty(&*store) == *ty).or_else(|| {
             (from == "env" && self.0.profile.dl_functions)
                 .then(|| super::abi::function(self, store, name, ty))
                 .flatten()
-        })
+        })?;
+        self.state().host_functions.insert(key, func);
+        Some(func)
     }
 }

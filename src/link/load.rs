@@ -16,6 +16,7 @@ use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlac
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
 use super::trace::TraceTopics;
+use super::undo::ends_process;
 use crate::error::{Error, Result};
 use crate::module::{ExternKind, GlobalType, ValType};
 use crate::runtime::{Extern, Func, Global, Instance, Mark, StoreContextMut, Val};
@@ -73,7 +74,7 @@ impl<T: 'static> Process<T> {
         match load.run(store) {
             Ok(()) => Ok(load.root),
             Err(error) => {
-                load.undo(store);
+                load.undo(store, ends_process(&error));
                 Err(error)
             }
         }

@@ -5,12 +5,13 @@
 
 use super::object::Object;
 use super::plan::Problems;
-use crate::module::{ConstExpr, ConstOp, ExternKind, ModuleInner, SegmentMode};
+use crate::module::{ConstExpr, ConstOp, ModuleInner, SegmentMode};
 
 /// Adds a problem for every active segment that leaves the object's memory or slots.
 pub(crate) fn check(object: &Object, problems: &mut Problems) {
     let inner = &*object.symbols.module().0;
-    let global = |index: u32| global_value(inner, object, index);
+    let imported = super::pointer_exports::imported_globals(inner);
+    let global = |index: u32| global_value(inner, &imported, object, index);
     for (number, segment) in inner.data.iter().enumerate() {
         if let SegmentMode::Active { index: 0, offset } = &segment.mode {
             let start = evaluate(offset, &global);
@@ -63,16 +64,18 @@ fn within(start: u32, length: usize, base: u32, size: u32) -> bool {
 }
 
 /// The value of an imported immutable global that the linker gives.
-fn global_value(module: &ModuleInner, object: &Object, index: u32) -> Option<u32> {
+fn global_value(
+    module: &ModuleInner,
+    imported: &[u32],
+    object: &Object,
+    index: u32,
+) -> Option<u32> {
     let index = usize::try_from(index).ok()?;
     if let Some(ConstExpr::Value(value)) = module.globals.get(index)?.init {
         return u32::try_from(value & 0xffff_ffff).ok();
     }
-    let import = module
-        .imports
-        .iter()
-        .filter(|import| matches!(import.ty, ExternKind::Global(_)))
-        .nth(index)?;
+    let import = usize::try_from(*imported.get(index)?).ok()?;
+    let import = module.imports.get(import)?;
     match (&*import.module, &*import.name) {
         ("env", "__memory_base" | "__memory_base32") => Some(object.memory.base),
         ("env", "__table_base" | "__table_base32") => Some(object.table.base),

@@ -8,6 +8,7 @@ use super::object::{Definition, MemoryPlace, Object, ObjectId};
 use super::plan::NewObject;
 use super::profile::SymbolOrder;
 use super::symbols::SymbolTable;
+use crate::module::FuncType;
 use crate::runtime::{Func, Global, Instance, Mark, Memory, Table};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,6 +21,9 @@ pub(crate) struct State {
     pub names: HashMap<String, ObjectId>,
     pub identities: HashMap<String, ObjectId>,
     pub instances: HashMap<Instance, ObjectId>,
+    /// Functions of the host that imports were bound to: one for each name and type, so that all objects share it and
+    /// loading again makes no more.
+    pub host_functions: HashMap<(Box<str>, Box<str>, FuncType), Func>,
     pub main: Option<ObjectId>,
     /// Objects whose symbols everybody sees, in load order; the main module is the first.
     pub global: Vec<ObjectId>,

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 impl<T: 'static> Load<'_, T> {
     /// Brings the process back to the state before the load. Loads that constructors of this one began and finished
     /// stay, unless they depend on what goes.
-    pub(super) fn undo(&mut self, store: &mut StoreContextMut<'_, T>) {
+    pub(super) fn undo(&mut self, store: &mut StoreContextMut<'_, T>, process_ends: bool) {
         let process = self.process;
         let own = ids(&self.new);
         let (gone, nested_stay, constructed) = {
@@ -51,9 +51,11 @@ impl<T: 'static> Load<'_, T> {
             // The global took this value before.
             let _ = global.set(&mut *store, value);
         }
-        // What their constructors registered must not be called once they are gone. An error here is that of a process
-        // that is about to end.
-        let _ = process.finalize(store, &constructed);
+        // What their constructors registered must not be called once they are gone. Guests that were stopped, or that
+        // have ended the process, run no more code of theirs.
+        if !process_ends {
+            let _ = process.finalize(store, &constructed);
+        }
 
         let main_goes = {
             let state = process.state();
@@ -105,7 +107,8 @@ impl<T: 'static> Load<'_, T> {
             release(store, created.into_iter().flatten().collect());
             state = process.state();
         }
-        if !nested_stay {
+        // A number that an old object still refers to is not given to another one.
+        if !nested_stay && !bound {
             state.next = self.new.first().map_or(state.next, |object| object.id.0);
         }
         state.busy = false;
