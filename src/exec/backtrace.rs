@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::runtime::records::FuncRec;
 use crate::runtime::store::StoreCore;
-use crate::trap::{Backtrace, Frame, Trap, TrapCode};
+use crate::trap::{Backtrace, Frame, TrapCode};
 
 /// Innermost frames that are named; deeper ones are counted.
 const KEPT: usize = 32;
@@ -25,14 +25,10 @@ pub(super) unsafe fn error(core: *mut StoreCore, code: u64) -> Error {
             && trap.backtrace().frames.is_empty()
         {
             let backtrace = walk(core);
-            add(trap, backtrace);
+            trap.set_backtrace(backtrace);
         }
         error
     }
-}
-
-fn add(trap: &mut Trap, backtrace: Backtrace) {
-    trap.set_backtrace(backtrace);
 }
 
 /// The trap code behind a handler's return value.
