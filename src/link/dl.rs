@@ -192,11 +192,11 @@ impl<T: 'static> Process<T> {
         name: &str,
         caller: Option<ObjectId>,
     ) -> Result<u32> {
-        let (found, place) = {
+        let (found, place, everywhere) = {
             let state = self.state();
             let view = View::loaded(&state);
             let everywhere = handle == RTLD_DEFAULT || state.main.map(handle_of) == Some(handle);
-            if everywhere {
+            let (found, place) = if everywhere {
                 let found = view.find(self.0.profile.symbol_order, None, name);
                 (found, "the global scope".to_string())
             } else if handle == RTLD_NEXT {
@@ -214,7 +214,8 @@ impl<T: 'static> Process<T> {
                 let id = self.opened(&state, handle)?.id;
                 let closure = graph::breadth_first([id], |id| view.needed(id));
                 (view.find_in(closure, name), view.name(id).to_string())
-            }
+            };
+            (found, place, everywhere)
         };
         let missing = || {
             Error::new(ErrorKind::Link(format!(
@@ -225,7 +226,10 @@ impl<T: 'static> Process<T> {
             Some(definition) => self
                 .definition_address(store, definition)?
                 .ok_or_else(missing),
-            None if handle == RTLD_DEFAULT => self.host_symbol(store, name)?.ok_or_else(missing),
+            // The host comes after all objects (rule R2), so also after the calling one.
+            None if everywhere || handle == RTLD_NEXT => {
+                self.host_symbol(store, name)?.ok_or_else(missing)
+            }
             None => Err(missing()),
         }
     }
@@ -280,17 +284,34 @@ impl<T: 'static> Process<T> {
         address: u32,
     ) -> Option<AddressInfo> {
         let mut store = store.as_context_mut();
-        self.data_at(&mut store, address)
-            .or_else(|| self.function_at(&mut store, address))
+        // Low numbers can be both: table indices are more likely asked for than data of a main module with fixed
+        // addresses.
+        self.data_at(&mut store, address, |object| {
+            Some((object.memory.base, object.memory.size))
+        })
+        .or_else(|| self.function_at(&mut store, address))
+        .or_else(|| {
+            self.data_at(&mut store, address, |object| {
+                super::segments::fixed_extent(object).filter(|_| !object.relocatable)
+            })
+        })
     }
 
-    fn data_at(&self, store: &mut StoreContextMut<'_, T>, address: u32) -> Option<AddressInfo> {
+    /// The object whose data, as `extent` tells its first address and size, contains the address.
+    fn data_at(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        address: u32,
+        extent: impl Fn(&Object) -> Option<(u32, u32)>,
+    ) -> Option<AddressInfo> {
         let (id, path, base, symbols) = {
             let state = self.state();
             let object = state.objects.values().find(|object| {
-                address
-                    .checked_sub(object.memory.base)
-                    .is_some_and(|offset| offset < object.memory.size)
+                extent(object).is_some_and(|(base, size)| {
+                    address
+                        .checked_sub(base)
+                        .is_some_and(|offset| offset < size)
+                })
             })?;
             (
                 object.id,

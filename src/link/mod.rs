@@ -30,7 +30,7 @@
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
 //! | `undo.rs` | failed loads, destructors, unloading |
-//! | `dl.rs`, `abi.rs` | `dlopen` and its family, for embedders and guests |
+//! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
 //! | `trace.rs` | `LD_DEBUG` |
 //!
 //! # Rules
@@ -72,6 +72,7 @@ mod bind;
 mod dl;
 mod got;
 mod graph;
+mod headers;
 mod late;
 mod layout;
 mod load;
