@@ -133,8 +133,12 @@ fn main_library(arguments: &Arguments) -> Outcome<PathBuf> {
     let cache =
         cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let cache = cache.ok_or("no cache folder is known; give --main PATH")?;
-    find(&cache.join("dynlink"), "python3.11.wasm", 8)
-        .ok_or_else(|| format!("no python3.11.wasm below {}; give --main PATH", cache.display()))
+    find(&cache.join("dynlink"), "python3.11.wasm", 8).ok_or_else(|| {
+        format!(
+            "no python3.11.wasm below {}; give --main PATH",
+            cache.display()
+        )
+    })
 }
 
 fn find(folder: &Path, name: &str, depth: u32) -> Option<PathBuf> {
