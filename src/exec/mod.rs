@@ -150,9 +150,9 @@ unsafe fn global_changed(core: *mut StoreCore, global: *mut GlobalRec) {
     }
 }
 
-unsafe fn release(core: *mut StoreCore, group: u32) {
+unsafe fn release(core: *mut StoreCore, groups: std::ops::Range<u32>) {
     // SAFETY: the hook's contract.
-    unsafe { (*core).code.release(group) }
+    unsafe { (*core).code.release(groups) }
 }
 
 /// Enters guest code: a cell with one call and a halt, run on the value stack above what is in use.

@@ -6,7 +6,7 @@
 
 use super::graph;
 use super::object::{Definition, Object, ObjectId};
-use super::plan::LoadOptions;
+use super::plan::{LoadOptions, runtime_directories};
 use super::process::Process;
 use super::state::View;
 use super::symbols::Symbol;
@@ -111,10 +111,13 @@ impl<T: 'static> Process<T> {
                 Some((object.path.clone(), runtime_path))
             })
         };
-        let requester = requester
-            .as_ref()
-            .map(|(path, runtime_path)| (path.as_str(), runtime_path.as_slice()));
-        let file = match self.find_file(store, name, requester)? {
+        let directories = match requester {
+            Some((path, list)) => {
+                runtime_directories(&path, &list, self.0.profile.max_runtime_path)?
+            }
+            None => Vec::new(),
+        };
+        let file = match self.find_file(store, name, &directories)? {
             Ok(file) => file,
             Err(tried) => {
                 return Err(Error::new(ErrorKind::Link(format!(
@@ -129,7 +132,7 @@ impl<T: 'static> Process<T> {
         };
         let known = self.state().loaded(&file.path, Some(&file.identity));
         if let Some(id) = known {
-            self.state().names.insert(name.to_string(), id);
+            self.state().add_alias(name, id);
             return self.reopen(id, flags);
         }
         if flags.contains(OpenFlags::NOLOAD) {
