@@ -19,6 +19,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `process.rs` | the handle, its builder, host symbols, information for embedders |
+//! | `host_linker.rs` | a `Linker` as the host symbols of a process |
 //! | `profile.rs` | choices and limits |
 //! | `search.rs` | names, search paths, files |
 //! | `graph.rs` | walks over NEEDED without recursion |
@@ -73,6 +74,7 @@ mod dl;
 mod got;
 mod graph;
 mod headers;
+mod host_linker;
 mod late;
 mod layout;
 mod load;
