@@ -9,7 +9,7 @@ use super::handlers::memory::{self, *};
 use super::handlers::numeric::*;
 use super::handlers::variable::*;
 use super::num;
-use super::value::{A, I, S};
+use super::value::{A, I, S, Short, Value};
 use crate::config::{self, Config};
 use crate::ir::ops::{FAMILIES, FORMS, for_each_op};
 use crate::runtime::records::Ctx;
@@ -69,6 +69,7 @@ macro_rules! define_handlers {
      load { $($load:ident($lm:ident as $lr:ident) $lt:literal;)* }
      store { $($store:ident($sv:ident as $sm:ident) $st:literal;)* }
      addbr { $($ab:ident($at:ident) $ad:literal |$ax:ident, $ay:ident| $ae:expr;)* }
+     pair { $($pair:ident($pf:ident, $ps:ident) $side:ident $pd:literal;)* }
      special { $($special:ident $pt:literal [$($form:ident $handler:expr),*];)* }) => {
         /// The formulas of the table as types.
         mod formula {
@@ -128,6 +129,7 @@ macro_rules! define_handlers {
                 $(load_forms::<D, formula::$load>(),)*
                 $(store_forms::<D, formula::$store>(),)*
                 $(vec![add_branch::<D, formula::$ab, false>, add_branch::<D, formula::$ab, true>],)*
+                $(pair_forms::<D, formula::$pf, formula::$ps, { is_right!($side) }>(),)*
                 $(vec![$($handler as Handler),*],)*
             ]
         }
@@ -141,6 +143,10 @@ type Sa = S<10>;
 type Sb = S<12>;
 /// Immediate of value operators.
 type Im = I<12, 16>;
+/// The other operand of a pair's second operator, and short immediates of pairs.
+type Sc = S<16>;
+type Ib = Short<12>;
+type Ic = Short<16>;
 /// Slots and immediate of branches.
 type Ba = S<8>;
 type Bb = S<10>;
@@ -159,6 +165,49 @@ fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
         bin::<D, O, A, Im, false>,
         bin::<D, O, A, Im, true>,
     ]
+}
+
+/// Whether the first operator's result is the right operand of the second.
+macro_rules! is_right {
+    (left) => {
+        false
+    };
+    (right) => {
+        true
+    };
+}
+use is_right;
+
+fn pair_forms<D: Dispatch, O: Bin, P: Bin, const RIGHT: bool>() -> Vec<Handler> {
+    let slots: [Handler; 6] = [
+        pair::<D, O, P, Sa, Sb, Sc, RIGHT, false>,
+        pair::<D, O, P, Sa, Sb, Sc, RIGHT, true>,
+        pair::<D, O, P, A, Sb, Sc, RIGHT, false>,
+        pair::<D, O, P, A, Sb, Sc, RIGHT, true>,
+        pair::<D, O, P, Sa, A, Sc, RIGHT, false>,
+        pair::<D, O, P, Sa, A, Sc, RIGHT, true>,
+    ];
+    if <O::R as Value>::FLOAT {
+        let unused: [Handler; 14] = [unused::<D>; 14];
+        return [slots.as_slice(), &unused].concat();
+    }
+    let immediates: [Handler; 14] = [
+        pair::<D, O, P, Sa, Ib, Sc, RIGHT, false>,
+        pair::<D, O, P, Sa, Ib, Sc, RIGHT, true>,
+        pair::<D, O, P, A, Ib, Sc, RIGHT, false>,
+        pair::<D, O, P, A, Ib, Sc, RIGHT, true>,
+        pair::<D, O, P, Sa, Sb, Ic, RIGHT, false>,
+        pair::<D, O, P, Sa, Sb, Ic, RIGHT, true>,
+        pair::<D, O, P, A, Sb, Ic, RIGHT, false>,
+        pair::<D, O, P, A, Sb, Ic, RIGHT, true>,
+        pair::<D, O, P, Sa, A, Ic, RIGHT, false>,
+        pair::<D, O, P, Sa, A, Ic, RIGHT, true>,
+        pair::<D, O, P, Sa, Ib, Ic, RIGHT, false>,
+        pair::<D, O, P, Sa, Ib, Ic, RIGHT, true>,
+        pair::<D, O, P, A, Ib, Ic, RIGHT, false>,
+        pair::<D, O, P, A, Ib, Ic, RIGHT, true>,
+    ];
+    [slots.as_slice(), &immediates].concat()
 }
 
 fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {

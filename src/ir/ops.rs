@@ -25,6 +25,7 @@
 //! | un     | s a × {-, _s} | d @8, a @10 |
 //! | load   | s a ss as i p q r m × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
 //! | store  | see `STORE_FORMS` | a @8, b @10, offset u32 @12, more @16 |
+//! | pair   | ss as sa si ai × c {s i} × {-, _s} | d @8, a @10, b @12 or i32 @12, c @16 or i32 @16 |
 //! | special| listed | said in the row's formula |
 
 /// Calls a macro with the whole table.
@@ -220,6 +221,50 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         AddBrGeS(i32) "the same, ≥, signed" |x, y| x >= y;
         AddBrGeU(u32) "the same, ≥" |x, y| x >= y;
     }
+    pair {
+        I32ShlXor(I32Shl, I32Xor) left "(a << b) ^ c";
+        I32ShlOr(I32Shl, I32Or) left "(a << b) | c";
+        I32ShrUXor(I32ShrU, I32Xor) left "(a >> b) ^ c";
+        I32ShrUAnd(I32ShrU, I32And) left "(a >> b) & c";
+        I32AndShl(I32And, I32Shl) left "(a & b) << c";
+        I32AndShrU(I32And, I32ShrU) left "(a & b) >> c";
+        I32AndOr(I32And, I32Or) left "(a & b) | c";
+        I32AndAdd(I32And, I32Add) left "(a & b) + c";
+        I32AndXor(I32And, I32Xor) left "(a & b) ^ c";
+        I32OrAnd(I32Or, I32And) left "(a | b) & c";
+        I32OrOr(I32Or, I32Or) left "a | b | c";
+        I32XorAnd(I32Xor, I32And) left "(a ^ b) & c";
+        I32XorXor(I32Xor, I32Xor) left "a ^ b ^ c";
+        I32XorAdd(I32Xor, I32Add) left "(a ^ b) + c";
+        I32XorMul(I32Xor, I32Mul) left "(a ^ b) * c";
+        I32AddAdd(I32Add, I32Add) left "a + b + c";
+        I32AddAnd(I32Add, I32And) left "(a + b) & c";
+        I32AddShrU(I32Add, I32ShrU) left "(a + b) >> c";
+        I32SubAdd(I32Sub, I32Add) left "a - b + c";
+        I32MulAdd(I32Mul, I32Add) left "a * b + c";
+        I32RotlXor(I32Rotl, I32Xor) left "rotl(a, b) ^ c";
+        I32RotlAdd(I32Rotl, I32Add) left "rotl(a, b) + c";
+        I64ShlOr(I64Shl, I64Or) left "(a << b) | c";
+        I64OrShl(I64Or, I64Shl) left "(a | b) << c";
+        I64ShrUAnd(I64ShrU, I64And) left "(a >> b) & c";
+        I64ShrUXor(I64ShrU, I64Xor) left "(a >> b) ^ c";
+        I64XorRotl(I64Xor, I64Rotl) left "rotl(a ^ b, c)";
+        I64XorAdd(I64Xor, I64Add) left "(a ^ b) + c";
+        I64XorMul(I64Xor, I64Mul) left "(a ^ b) * c";
+        I64AddAdd(I64Add, I64Add) left "a + b + c";
+        I64AddXor(I64Add, I64Xor) left "(a + b) ^ c";
+        I64MulAdd(I64Mul, I64Add) left "a * b + c";
+        I64RotlXor(I64Rotl, I64Xor) left "rotl(a, b) ^ c";
+        I64RotlAdd(I64Rotl, I64Add) left "rotl(a, b) + c";
+        F64MulAdd(F64Mul, F64Add) left "a * b + c, rounded twice";
+        F64MulSub(F64Mul, F64Sub) left "a * b - c, rounded twice";
+        F64MulSubFrom(F64Mul, F64Sub) right "c - a * b, rounded twice";
+        F64MulMul(F64Mul, F64Mul) left "a * b * c";
+        F64AddAdd(F64Add, F64Add) left "a + b + c";
+        F64AddMul(F64Add, F64Mul) left "(a + b) * c";
+        F64SubAdd(F64Sub, F64Add) left "a - b + c";
+        F64SubMul(F64Sub, F64Mul) left "(a - b) * c";
+    }
     special {
         Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14"
             [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>];
@@ -322,6 +367,14 @@ pub(crate) const STORE_FORMS: [&str; 18] = [
 /// Forms of the add-compare-branch operators.
 pub(crate) const ADDBR_FORMS: [&str; 2] = ["s", "i"];
 
+/// Forms of two operators in one: the first one's operands, the second one's other operand. Floats have no immediates.
+pub(crate) const PAIR_FORMS: [&str; 20] = [
+    "ss_s", "ss_s_s", "as_s", "as_s_s", "sa_s", "sa_s_s", "si_s", "si_s_s", "ai_s", "ai_s_s",
+    "ss_i", "ss_i_s", "as_i", "as_i_s", "sa_i", "sa_i_s", "si_i", "si_i_s", "ai_i", "ai_i_s",
+];
+/// First form of a pair whose third operand is an immediate.
+pub(crate) const PAIR_IMMEDIATE: u16 = 10;
+
 /// Forms a family has room for.
 pub(crate) const FORMS: usize = 32;
 
@@ -332,11 +385,12 @@ macro_rules! define_families {
      load { $($load:ident($lm:ident as $lr:ident) $lt:literal;)* }
      store { $($store:ident($sv:ident as $sm:ident) $st:literal;)* }
      addbr { $($ab:ident($at:ident) $ad:literal |$ax:ident, $ay:ident| $ae:expr;)* }
+     pair { $($pair:ident($pf:ident, $ps:ident) $side:ident $pd:literal;)* }
      special { $($special:ident $pt:literal [$($form:ident $handler:expr),*];)* }) => {
         /// An operator family: a row of the table.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u16)]
-        pub(crate) enum Family { $($bin,)* $($cmp,)* $($un,)* $($load,)* $($store,)* $($ab,)* $($special,)* }
+        pub(crate) enum Family { $($bin,)* $($cmp,)* $($un,)* $($load,)* $($store,)* $($ab,)* $($pair,)* $($special,)* }
 
         /// Name, formula and forms of each family.
         pub(crate) static FAMILIES: &[FamilyInfo] = &[
@@ -346,11 +400,15 @@ macro_rules! define_families {
             $(FamilyInfo { name: stringify!($load), formula: $lt, forms: &LOAD_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($store), formula: $st, forms: &STORE_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($ab), formula: $ad, forms: &ADDBR_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($pair), formula: $pd, forms: &PAIR_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($special), formula: $pt, forms: &[$(stringify!($form)),*], branches: false },)*
         ];
 
         /// Every family, in the order of its number.
-        static LIST: &[Family] = &[$(Family::$bin,)* $(Family::$cmp,)* $(Family::$un,)* $(Family::$load,)* $(Family::$store,)* $(Family::$ab,)* $(Family::$special,)*];
+        static LIST: &[Family] = &[$(Family::$bin,)* $(Family::$cmp,)* $(Family::$un,)* $(Family::$load,)* $(Family::$store,)* $(Family::$ab,)* $(Family::$pair,)* $(Family::$special,)*];
+
+        /// Pairs of operators that are one: the first, the second, on which side of the second the first one's result is.
+        const PAIRS: &[(Family, Family, Side, Family)] = &[$((Family::$pf, Family::$ps, Side::$side, Family::$pair),)*];
 
         impl Family {
             /// The comparison that holds exactly when this one does not.
@@ -361,6 +419,38 @@ macro_rules! define_families {
     };
 }
 for_each_op!(define_families);
+
+/// The side of the second operator of a pair that the first one's result is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(non_camel_case_types, reason = "spelled as in the table")]
+enum Side {
+    left,
+    right,
+}
+
+/// Families with two operands; they come first in the table.
+const BINARY: usize = Family::F64Copysign as usize + 1;
+
+/// For a first operator, a second one and a side (1 = right): the number of their pair, or 0.
+static PAIR_OF: [[[u16; 2]; BINARY]; BINARY] = {
+    let mut table = [[[0; 2]; BINARY]; BINARY];
+    let mut row = 0;
+    while row < PAIRS.len() {
+        let (first, second, side, pair) = PAIRS[row];
+        table[first as usize][second as usize][side as usize] = pair as u16;
+        row += 1;
+    }
+    table
+};
+
+/// The operator that computes `first` and gives its result to `second` as left or right operand.
+pub(crate) fn pair_of(first: Op, second: Family, right: bool) -> Option<Family> {
+    let pair = *PAIR_OF
+        .get(first.family())?
+        .get(second as usize)?
+        .get(usize::from(right))?;
+    (pair != 0).then(|| LIST.get(usize::from(pair)).copied())?
+}
 
 /// What the table says of a family.
 pub(crate) struct FamilyInfo {
@@ -404,6 +494,15 @@ impl Op {
         let family = self.family();
         let integer_store =
             (Family::I32Store as usize..=Family::I64Store32 as usize).contains(&family);
+        let pair = family.checked_sub(PAIRS[0].3 as usize);
+        if let Some((first, second, _, _)) = pair.and_then(|pair| PAIRS.get(pair)) {
+            let floats = *second as u16 >= Family::F32Add as u16;
+            let immediate = self.form() >= PAIR_IMMEDIATE;
+            // The first operator's form, if its own immediate is wanted: floats have none in pairs.
+            let first_form = self.form() % PAIR_IMMEDIATE;
+            return (floats && (immediate || first_form >= 6))
+                || (*first == Family::I32Sub && first_form >= 6);
+        }
         (self.is(Family::I32Sub) && (6..10).contains(&self.form()))
             || (integer_store && STORE_FORMS.get(usize::from(self.form())) == Some(&"aa"))
     }

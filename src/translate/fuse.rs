@@ -4,7 +4,7 @@
 use super::emit::Fixup;
 use super::stack::{Operand, Place, Popped};
 use super::{Field, Translator, class};
-use crate::ir::ops::{BRANCH, Family, Op};
+use crate::ir::ops::{BRANCH, Family, Op, PAIR_IMMEDIATE, pair_of};
 use crate::module::ValType;
 
 /// Address forms of loads (result in the accumulator).
@@ -174,7 +174,74 @@ impl Translator<'_> {
             // Both are the local that the accumulator holds.
             left = Operand::Slot(self.slot_operand(if x.is_acc() { y } else { x }));
         }
+        if self.pair(family, x, y, left, right, result) {
+            return;
+        }
         self.emit_binary(family, left, right, y.ty, result);
+    }
+
+    /// If one operand was just made by an operator that the table pairs with this one: both become one instruction.
+    fn pair(
+        &mut self,
+        family: Family,
+        x: Popped,
+        y: Popped,
+        left: Operand,
+        right: Operand,
+        result: ValType,
+    ) -> bool {
+        let (popped, other, is_right) = match (left, right) {
+            (Operand::Acc, other) => (x, other, false),
+            (other, Operand::Acc) => (y, other, true),
+            _ => return false,
+        };
+        let Place::Acc { producer } = popped.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let first = self.out.op(producer);
+        if first.form() >= BRANCH || !first.form().is_multiple_of(2) {
+            return false;
+        }
+        let swapped = is_right && commutes(family);
+        let Some(pair) = pair_of(first, family, is_right && !swapped) else {
+            return false;
+        };
+        let (third, immediate) = match other {
+            Operand::Slot(slot) => (slot, false),
+            Operand::Imm(value, None) if !result.is_float() && is_short(family, value) => {
+                (u64::from(value as u32), true)
+            }
+            _ => return false,
+        };
+        // An immediate of the first operator becomes a short one.
+        let mut word = self.out.code[producer + 1];
+        if matches!(first.form(), operands::SI | operands::AI) {
+            if self
+                .out
+                .relocations
+                .last()
+                .is_some_and(|field| field.word > producer)
+            {
+                return false;
+            }
+            match self.out.code.get(producer + 2) {
+                None => {}
+                Some(_) if result.is_float() => return false,
+                Some(value) if i32::try_from(*value as i64).is_ok() => {
+                    word |= u64::from(*value as u32) << 32;
+                }
+                Some(_) => return false,
+            }
+        }
+        self.out.retract();
+        let form = first.form() + if immediate { PAIR_IMMEDIATE } else { 0 };
+        let start = self.out.emit(pair.form(form), word);
+        self.out.push(third);
+        self.result(start, result);
+        true
     }
 
     fn emit_binary(
@@ -640,6 +707,22 @@ impl Translator<'_> {
             field: 16,
         })
     }
+}
+
+/// Whether the operands of a value operator may be exchanged.
+fn commutes(family: Family) -> bool {
+    use Family::*;
+    matches!(
+        family,
+        I32Add | I32Mul | I32And | I32Or | I32Xor | I64Add | I64Mul | I64And | I64Or | I64Xor | F64Add | F64Mul
+    )
+}
+
+/// Whether a constant is what 32 bits become when they are sign-extended to the operator's type.
+fn is_short(family: Family, value: u64) -> bool {
+    (family as u16) < Family::I64Add as u16
+        || counts_bits(family)
+        || i32::try_from(value as i64).is_ok()
 }
 
 /// Whether a comparison compares 32-bit integers.

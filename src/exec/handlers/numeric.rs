@@ -45,6 +45,30 @@ handler! {
 }
 
 handler! {
+    /// Two operators: the result of the first is the left (or right) operand of the second. Neither can trap.
+    [D: Dispatch, O: Bin, P: Bin, X: Operand, Y: Operand, Z: Operand, const RIGHT: bool, const STORE: bool]
+    pair(ip, sp, mem, len, ctx, acc, facc) {
+        let Ok(first) = O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) else {
+            std::hint::unreachable_unchecked()
+        };
+        let (i, f) = first.spread(0, 0.0);
+        let second = if RIGHT {
+            P::eval(Z::get(ip, sp, acc, facc), P::B::of(i, f))
+        } else {
+            P::eval(P::A::of(i, f), Z::get(ip, sp, acc, facc))
+        };
+        let Ok(result) = second else {
+            std::hint::unreachable_unchecked()
+        };
+        if STORE {
+            result.put(sp, field16(ip, 8));
+        }
+        let (acc, facc) = result.spread(acc, facc);
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+
+handler! {
     /// A comparison as a value.
     [D: Dispatch, O: Cmp, X: Operand, Y: Operand, const STORE: bool]
     cmp(ip, sp, mem, len, ctx, acc, facc) {
