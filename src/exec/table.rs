@@ -128,7 +128,7 @@ macro_rules! define_handlers {
                 $(un_forms::<D, formula::$un>(),)*
                 $(load_forms::<D, formula::$load>(),)*
                 $(store_forms::<D, formula::$store>(),)*
-                $(vec![add_branch::<D, formula::$ab, false>, add_branch::<D, formula::$ab, true>],)*
+                $(add_branch_forms::<D, formula::$ab>(),)*
                 $(pair_forms::<D, formula::$pf, formula::$ps, { is_right!($side) }>(),)*
                 $(vec![$($handler as Handler),*],)*
             ]
@@ -147,6 +147,9 @@ type Im = I<12, 16>;
 type Sc = S<16>;
 type Ib = Short<12>;
 type Ic = Short<16>;
+/// Values of a select that compares.
+type Sx = S<16>;
+type Sy = S<18>;
 /// Slots and immediate of branches.
 type Ba = S<8>;
 type Bb = S<10>;
@@ -164,6 +167,12 @@ fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
         bin::<D, O, Sa, Im, true>,
         bin::<D, O, A, Im, false>,
         bin::<D, O, A, Im, true>,
+        bin::<D, O, Im, Sa, false>,
+        bin::<D, O, Im, Sa, true>,
+        bin::<D, O, Im, A, false>,
+        bin::<D, O, Im, A, true>,
+        bin::<D, O, A, A, false>,
+        bin::<D, O, A, A, true>,
     ]
 }
 
@@ -188,10 +197,10 @@ fn pair_forms<D: Dispatch, O: Bin, P: Bin, const RIGHT: bool>() -> Vec<Handler> 
         pair::<D, O, P, Sa, A, Sc, RIGHT, true>,
     ];
     if <O::R as Value>::FLOAT {
-        let unused: [Handler; 14] = [unused::<D>; 14];
+        let unused: [Handler; 18] = [unused::<D>; 18];
         return [slots.as_slice(), &unused].concat();
     }
-    let immediates: [Handler; 14] = [
+    let immediates: [Handler; 18] = [
         pair::<D, O, P, Sa, Ib, Sc, RIGHT, false>,
         pair::<D, O, P, Sa, Ib, Sc, RIGHT, true>,
         pair::<D, O, P, A, Ib, Sc, RIGHT, false>,
@@ -206,12 +215,16 @@ fn pair_forms<D: Dispatch, O: Bin, P: Bin, const RIGHT: bool>() -> Vec<Handler> 
         pair::<D, O, P, Sa, Ib, Ic, RIGHT, true>,
         pair::<D, O, P, A, Ib, Ic, RIGHT, false>,
         pair::<D, O, P, A, Ib, Ic, RIGHT, true>,
+        pair::<D, O, P, Ib, Sa, Sc, RIGHT, false>,
+        pair::<D, O, P, Ib, Sa, Sc, RIGHT, true>,
+        pair::<D, O, P, Ib, A, Sc, RIGHT, false>,
+        pair::<D, O, P, Ib, A, Sc, RIGHT, true>,
     ];
     [slots.as_slice(), &immediates].concat()
 }
 
 fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
-    vec![
+    let mut forms: Vec<Handler> = vec![
         cmp::<D, O, Sa, Sb, false>,
         cmp::<D, O, Sa, Sb, true>,
         cmp::<D, O, A, Sb, false>,
@@ -227,6 +240,41 @@ fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
         branch::<D, O, Ba, A>,
         branch::<D, O, Ba, Bi>,
         branch::<D, O, A, Bi>,
+    ];
+    if !<O::A as Value>::FLOAT {
+        forms.push(unused::<D>);
+        forms.extend(select_forms::<D, O>());
+    }
+    forms
+}
+
+fn select_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
+    vec![
+        select_cmp::<D, O, Sa, Sb, Sx, Sy, false>,
+        select_cmp::<D, O, Sa, Sb, Sx, Sy, true>,
+        select_cmp::<D, O, A, Sb, Sx, Sy, false>,
+        select_cmp::<D, O, A, Sb, Sx, Sy, true>,
+        select_cmp::<D, O, Sa, Ib, Sx, Sy, false>,
+        select_cmp::<D, O, Sa, Ib, Sx, Sy, true>,
+        select_cmp::<D, O, A, Ib, Sx, Sy, false>,
+        select_cmp::<D, O, A, Ib, Sx, Sy, true>,
+        select_cmp::<D, O, Sa, Sb, A, Sy, false>,
+        select_cmp::<D, O, Sa, Sb, A, Sy, true>,
+        select_cmp::<D, O, Sa, Ib, A, Sy, false>,
+        select_cmp::<D, O, Sa, Ib, A, Sy, true>,
+        select_cmp::<D, O, Sa, Sb, Sx, A, false>,
+        select_cmp::<D, O, Sa, Sb, Sx, A, true>,
+        select_cmp::<D, O, Sa, Ib, Sx, A, false>,
+        select_cmp::<D, O, Sa, Ib, Sx, A, true>,
+    ]
+}
+
+fn add_branch_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
+    vec![
+        add_branch::<D, O, Ib, false>,
+        add_branch::<D, O, Ib, true>,
+        add_branch::<D, O, Sb, false>,
+        add_branch::<D, O, Sb, true>,
     ]
 }
 
@@ -259,6 +307,8 @@ fn load_forms<D: Dispatch, L: Load>() -> Vec<Handler> {
         load::<D, L, SlotScaled, true>,
         load::<D, L, OtherMemory, false>,
         load::<D, L, OtherMemory, true>,
+        load::<D, L, AccScaled, false>,
+        load::<D, L, AccScaled, true>,
     ]
 }
 

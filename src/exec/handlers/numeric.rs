@@ -36,7 +36,8 @@ handler! {
                     result.put(sp, field16(ip, 8));
                 }
                 let (acc, facc) = result.spread(acc, facc);
-                let size = if Y::IMMEDIATE && <O::B as Value>::WIDE { 24 } else { 16 };
+                let wide = (X::IMMEDIATE && <O::A as Value>::WIDE) || (Y::IMMEDIATE && <O::B as Value>::WIDE);
+                let size = if wide { 24 } else { 16 };
                 D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
             }
             Err(code) => trap!(code; ip, sp, ctx),
@@ -113,10 +114,10 @@ handler! {
 }
 
 handler! {
-    /// `d = acc = a + imm`, then a branch on the comparison of d with slot @20 or imm @24.
-    [D: Dispatch, O: Cmp, const IMM: bool]
+    /// `d = acc = a + b`, then a branch on the comparison of d with slot @20 or imm @24.
+    [D: Dispatch, O: Cmp, Y: Operand, const IMM: bool]
     add_branch(ip, sp, mem, len, ctx, acc, facc) {
-        let sum = u32::slot(sp, field16(ip, 10)).wrapping_add(field32(ip, 12));
+        let sum = u32::slot(sp, field16(ip, 10)).wrapping_add(Y::get::<u32>(ip, sp, acc, facc));
         sum.put(sp, field16(ip, 8));
         let (left, _) = sum.spread(0, 0.0);
         let left = O::A::of(left, 0.0);
@@ -183,6 +184,21 @@ handler! {
             value.put(sp, field16(ip, 8));
         }
         D::next(ip.add(16), sp, mem, len, ctx, value, facc)
+    }
+}
+
+handler! {
+    /// A comparison that selects. Both values are read before they are chosen from, so that the choice is a conditional
+    /// move: the one that the last instruction made is often the longer path.
+    [D: Dispatch, O: Cmp, X: Operand, Y: Operand, P: Operand, Q: Operand, const STORE: bool]
+    select_cmp(ip, sp, mem, len, ctx, acc, facc) {
+        let holds = O::test(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc));
+        let (x, y) = (P::get::<u64>(ip, sp, acc, facc), Q::get::<u64>(ip, sp, acc, facc));
+        let value = std::hint::select_unpredictable(holds, x, y);
+        if STORE {
+            value.put(sp, field16(ip, 8));
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, value, facc)
     }
 }
 
