@@ -1,7 +1,8 @@
 //! Bytes to a validated `Module`. Only this layer uses wasmparser for whole modules.
 //!
-//! Map: `parse` walks the sections and fills [`ModuleInner`] with the help of `types` and `const_expr`;
-//! `validate` validates function bodies; `proposals` holds the accepted features and explains
+//! Map: `quick` reads and checks ordinary modules; for what it declines, `parse` walks the sections behind
+//! wasmparser's validator and fills [`ModuleInner`] with the help of `types` and `const_expr`.
+//! `validate` shares out the validation of function bodies; `proposals` holds the accepted features and explains
 //! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`.
 //!
 //! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
@@ -17,6 +18,7 @@ mod malformed;
 mod names;
 mod parse;
 mod proposals;
+mod quick;
 mod reader;
 mod types;
 mod validate;
@@ -88,8 +90,12 @@ pub(crate) struct ModuleInner {
     pub name_section: Option<Range<usize>>,
     /// Where the names of the `name` section are, once somebody asked.
     names: OnceLock<names::Names>,
-    /// What validates a function body; `None` if the module has no bodies.
-    resources: Option<wasmparser::ValidatorResources>,
+    /// The number of data segments that the file says before the code.
+    data_count: Option<u32>,
+    /// What the quick check of bodies looks at, once a body was checked.
+    context: OnceLock<quick::body::Context>,
+    /// What the validator needs for a body that the quick check declined, once there was one.
+    resources: OnceLock<wasmparser::ValidatorResources>,
 }
 
 pub(crate) struct Import {
@@ -279,14 +285,9 @@ impl Module {
     /// # Errors
     /// The body is invalid, needs an unsupported proposal, or does not exist.
     pub fn validate_function(&self, defined_index: usize) -> Result<()> {
-        let Some(bodies) = self.0.bodies_of(&self.0.bytes) else {
-            return Err(Error::usage("the module defines no functions"));
-        };
-        match bodies.validate(
-            defined_index,
-            wasmparser::FuncValidatorAllocations::default(),
-        ) {
-            Ok(_) => Ok(()),
+        let bodies = self.0.bodies_of(&self.0.bytes);
+        match bodies.validate(defined_index, &mut validate::Allocations::default()) {
+            Ok(()) => Ok(()),
             Err(parse::Failure::Wasm(error)) => {
                 Err(proposals::explain_briefly(&self.0.bytes, &error))
             }
