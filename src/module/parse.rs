@@ -77,7 +77,11 @@ pub(super) fn parse(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Re
 
 /// Reads a module without the validator as far as the quick check is sure of it; `None` if it is not. Only bodies can
 /// then be invalid: the first of them is the error.
-fn quickly(engine: &Engine, bytes: &[u8], name: Option<&str>) -> Option<Result<ModuleInner, Failure>> {
+pub(super) fn quickly(
+    engine: &Engine,
+    bytes: &[u8],
+    name: Option<&str>,
+) -> Option<Result<ModuleInner, Failure>> {
     let mut module = ModuleInner::empty(engine.clone(), name);
     quick::sections::read(bytes, &mut module)?;
     if !engine.config().lazy_validation {
@@ -91,7 +95,11 @@ fn quickly(engine: &Engine, bytes: &[u8], name: Option<&str>) -> Option<Result<M
 ///
 /// # Errors
 /// The first one of the file.
-fn thoroughly(engine: &Engine, bytes: &[u8], name: Option<&str>) -> Result<ModuleInner, Failure> {
+pub(super) fn thoroughly(
+    engine: &Engine,
+    bytes: &[u8],
+    name: Option<&str>,
+) -> Result<ModuleInner, Failure> {
     let mut walk = Walk {
         bytes,
         module: ModuleInner::empty(engine.clone(), name),

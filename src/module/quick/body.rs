@@ -173,9 +173,13 @@ impl Context {
         let mut context = Context::default();
         for ty in &module.types {
             let start = context.types.len();
-            context.types.extend(ty.params().iter().map(|ty| type_of(*ty)));
+            context
+                .types
+                .extend(ty.params().iter().map(|ty| type_of(*ty)));
             let middle = context.types.len();
-            context.types.extend(ty.results().iter().map(|ty| type_of(*ty)));
+            context
+                .types
+                .extend(ty.results().iter().map(|ty| type_of(*ty)));
             let end = context.types.len();
             context.signatures.push((start..middle, middle..end));
         }
