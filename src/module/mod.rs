@@ -13,6 +13,7 @@
 
 mod const_expr;
 mod dylink;
+mod exports;
 #[cfg(test)]
 mod malformed;
 mod names;
@@ -24,6 +25,7 @@ mod types;
 mod validate;
 
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub(crate) use exports::Export;
 pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
@@ -32,7 +34,6 @@ pub use types::{
 
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
@@ -77,9 +78,7 @@ pub(crate) struct ModuleInner {
     pub globals: Vec<GlobalDef>,
     pub imported_globals: usize,
     /// In the order of the section.
-    pub exports: Vec<Export>,
-    /// Name to place in `exports`.
-    pub export_index: HashMap<Box<str>, usize>,
+    exports: exports::Exports,
     pub start: Option<u32>,
     pub elements: Vec<ElementSegment>,
     pub data: Vec<DataSegment>,
@@ -110,11 +109,6 @@ pub(crate) enum ExternKind {
     Table(TableType),
     Memory(MemoryType),
     Global(GlobalType),
-}
-
-pub(crate) struct Export {
-    pub name: Box<str>,
-    pub item: ExportItem,
 }
 
 /// What is exported, as an index into its index space.
@@ -245,8 +239,8 @@ impl Module {
 
     /// The exports in order.
     pub fn exports(&self) -> impl ExactSizeIterator<Item = ExportType<'_>> {
-        self.0.exports.iter().map(|export| ExportType {
-            name: &export.name,
+        self.0.exports().map(|export| ExportType {
+            name: export.name,
             ty: self.0.item_type(export.item),
         })
     }
@@ -267,8 +261,8 @@ impl Module {
         if let Some(name) = self.names().and_then(|n| n.function(&self.0.bytes, index)) {
             return Some(name.to_owned());
         }
-        let exports = &self.0.exports;
-        if let Some(export) = exports.iter().find(|e| e.item == ExportItem::Func(index)) {
+        let item = ExportItem::Func(index);
+        if let Some(export) = self.0.exports().find(|export| export.item == item) {
             return Some(export.name.to_string());
         }
         self.0
@@ -318,8 +312,22 @@ impl fmt::Debug for Module {
 impl ModuleInner {
     /// What is exported under a name. O(1).
     pub(crate) fn export(&self, name: &str) -> Option<ExportItem> {
-        let place = *self.export_index.get(name)?;
-        self.exports.get(place).map(|export| export.item)
+        self.exports.item(self.export_place(name)?)
+    }
+
+    /// The exports in order.
+    pub(crate) fn exports(&self) -> impl ExactSizeIterator<Item = Export<'_>> {
+        (0..self.exports.len()).map(|place| valid(self.export_at(place)))
+    }
+
+    /// The place of an export among all of them. O(1).
+    pub(crate) fn export_place(&self, name: &str) -> Option<usize> {
+        self.exports.place(&self.bytes, name)
+    }
+
+    /// The export at a place.
+    pub(crate) fn export_at(&self, place: usize) -> Option<Export<'_>> {
+        self.exports.get(&self.bytes, place)
     }
 
     /// The type of a function of the index space.

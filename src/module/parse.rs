@@ -3,11 +3,12 @@
 //! are validated before whatever follows the code section is looked at.
 #![forbid(unsafe_code)]
 
+use super::exports::{Added, Exports};
 use super::quick::body::Context;
 use super::validate::Bodies;
 use super::{
-    ConstExpr, DataSegment, ElementSegment, Export, ExportItem, ExternKind, GlobalDef, Import,
-    ModuleInner, RefType, SegmentMode, TableDef, const_expr, dylink, proposals, quick, types,
+    ConstExpr, DataSegment, ElementSegment, ExportItem, ExternKind, GlobalDef, Import, ModuleInner,
+    RefType, SegmentMode, TableDef, const_expr, dylink, proposals, quick, types,
 };
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -380,10 +381,10 @@ impl Walk<'_> {
     }
 
     fn exports(&mut self, section: &wasmparser::ExportSectionReader<'_>) -> Result<(), Failure> {
-        reserve(&mut self.module.exports, section.count())?;
         let count = usize::try_from(section.count()).unwrap_or(usize::MAX);
-        let index = self.module.export_index.try_reserve(count);
-        index.map_err(|_| out_of_memory(count))?;
+        if !self.module.exports.reserve(count) {
+            return Err(out_of_memory(count).into());
+        }
         for export in section.clone().into_iter_with_offsets() {
             let (place, export) = export?;
             let item = match export.kind {
@@ -393,10 +394,15 @@ impl Walk<'_> {
                 ExternalKind::Global => ExportItem::Global(export.index),
                 ExternalKind::Tag => return Err(foreign("exception-handling", "export", place)),
             };
-            let name: Box<str> = export.name.into();
-            let index = self.module.exports.len();
-            self.module.export_index.insert(name.clone(), index);
-            push(&mut self.module.exports, Export { name, item })?;
+            // The name is a part of the file.
+            let start = export.name.as_ptr() as usize - self.bytes.as_ptr() as usize;
+            let name = start..start + export.name.len();
+            match self.module.exports.add(self.bytes, name, item) {
+                Added::Yes => {}
+                // The validator has rejected names that are there twice.
+                Added::Twice => return Err(Error::msg("a name is exported twice").into()),
+                Added::No => return Err(out_of_memory(count).into()),
+            }
         }
         Ok(())
     }
@@ -504,8 +510,7 @@ impl ModuleInner {
             imported_memories: 0,
             globals: Vec::new(),
             imported_globals: 0,
-            exports: Vec::new(),
-            export_index: std::collections::HashMap::new(),
+            exports: Exports::default(),
             start: None,
             elements: Vec::new(),
             data: Vec::new(),

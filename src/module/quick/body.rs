@@ -224,8 +224,8 @@ impl Context {
                     ConstExpr::Value(_) | ConstExpr::GlobalGet(_) => {}
                 }
             }
-            for export in &module.exports {
-                if let ExportItem::Func(func) = export.item {
+            for place in 0..module.exports.len() {
+                if let Some(ExportItem::Func(func)) = module.exports.item(place) {
                     declare(func);
                 }
             }

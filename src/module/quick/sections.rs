@@ -2,12 +2,13 @@
 //! See the module above.
 #![forbid(unsafe_code)]
 
+use super::super::exports::Added;
 use super::super::parse::{MAX_ELEMENT_ITEMS, reserve};
 use super::super::reader::Reader;
 use super::super::{
-    ConstExpr, ConstOp, DataSegment, ElementSegment, Export, ExportItem, ExternKind, FuncType,
-    GlobalDef, GlobalType, Import, MemoryType, ModuleInner, RefType, SegmentMode, TableDef,
-    TableType, ValType,
+    ConstExpr, ConstOp, DataSegment, ElementSegment, ExportItem, ExternKind, FuncType, GlobalDef,
+    GlobalType, Import, MemoryType, ModuleInner, RefType, SegmentMode, TableDef, TableType,
+    ValType,
 };
 
 /// The header of a module of version 1.
@@ -33,6 +34,7 @@ pub(in super::super) fn read(bytes: &[u8], module: &mut ModuleInner) -> Option<(
     }
     let mut reader = Reader::new(bytes, HEADER.len(), bytes.len());
     let mut sections = Sections {
+        bytes,
         module,
         element_items: 0,
     };
@@ -121,6 +123,8 @@ fn signed(part: &mut Reader<'_>, bits: u32) -> Option<i64> {
 }
 
 struct Sections<'a> {
+    /// The file.
+    bytes: &'a [u8],
     module: &'a mut ModuleInner,
     /// Elements of all element segments so far.
     element_items: usize,
@@ -273,10 +277,13 @@ impl Sections<'_> {
     }
 
     fn exports(&mut self, part: &mut Reader<'_>) -> Option<()> {
-        let count = Self::count(part, 3, MOST_EXPORTS, &mut self.module.exports)?;
-        self.module.export_index.try_reserve(size(count)).ok()?;
+        let count = part.count("a count", 3).ok()?;
+        if size(count) > MOST_EXPORTS || !self.module.exports.reserve(size(count)) {
+            return None;
+        }
         for _ in 0..count {
-            let name: Box<str> = part.name("a name").ok()?.into();
+            let length = part.name("a name").ok()?.len();
+            let end = part.position();
             let kind = part.byte("a kind").ok()?;
             let index = part.number("an index").ok()?;
             let module = &mut *self.module;
@@ -290,11 +297,9 @@ impl Sections<'_> {
             if size(index) >= items {
                 return None;
             }
-            let place = module.exports.len();
-            if module.export_index.insert(name.clone(), place).is_some() {
+            if module.exports.add(self.bytes, end - length..end, item) != Added::Yes {
                 return None;
             }
-            module.exports.push(Export { name, item });
         }
         Some(())
     }
