@@ -104,9 +104,9 @@ impl SymbolTable {
             return None;
         }
         let inner = &*self.module.0;
-        let place = *inner.export_index.get(name)?;
+        let place = inner.export_place(name)?;
         let export = u32::try_from(place).ok()?;
-        match inner.exports.get(place)?.item {
+        match inner.export_at(place)?.item {
             ExportItem::Func(func) => {
                 let again = index(&self.imported_funcs, func)
                     .is_some_and(|import| self.import_name(import) == Some(name));
@@ -126,12 +126,7 @@ impl SymbolTable {
     /// Whether the name is that of an exported function that must not be called because it is wrapped (rule S8).
     pub fn is_wrapped(&self, name: &str) -> bool {
         let inner = &*self.module.0;
-        self.pointers_only
-            && inner
-                .export_index
-                .get(name)
-                .and_then(|place| inner.exports.get(*place))
-                .is_some_and(|export| matches!(export.item, ExportItem::Func(_)))
+        self.pointers_only && matches!(inner.export(name), Some(ExportItem::Func(_)))
     }
 
     /// Whether some symbols are addresses that functions tell.
@@ -149,8 +144,8 @@ impl SymbolTable {
     pub fn export_name(&self, export: u32) -> &str {
         usize::try_from(export)
             .ok()
-            .and_then(|export| self.module.0.exports.get(export))
-            .map_or("", |export| &export.name)
+            .and_then(|export| self.module.0.export_at(export))
+            .map_or("", |export| export.name)
     }
 
     /// The type of a function.
@@ -173,15 +168,13 @@ impl SymbolTable {
         let told = self
             .module
             .0
-            .exports
-            .iter()
+            .exports()
             .filter_map(|export| export.name.strip_prefix("__WASM_EXPORT__"));
         self.module
             .0
-            .exports
-            .iter()
-            .map(|export| &*export.name)
-            .chain(told.filter(|name| !self.module.0.export_index.contains_key(*name)))
+            .exports()
+            .map(|export| export.name)
+            .chain(told.filter(|name| self.module.0.export_place(name).is_none()))
             .filter_map(|name| Some((name, self.lookup(name)?)))
     }
 }
