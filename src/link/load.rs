@@ -355,6 +355,10 @@ impl<T: 'static> Load<'_, T> {
                     };
                     Extern::Func(func)
                 }
+                Binding::ExitRegistration(definition) => {
+                    let ty = func_type(&module, &import.ty);
+                    Extern::Func(self.process.exit_registration(store, id, *definition, ty))
+                }
                 Binding::Undefined(why) => {
                     let ty = func_type(&module, &import.ty);
                     Extern::Func(self.process.defer_undefined(
@@ -437,7 +441,9 @@ fn cell_places(new: &NewObject) -> Arc<HashMap<u32, usize>> {
 /// The objects that the bindings and cells of a new object lead to.
 fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
     let bindings = new.bindings.iter().filter_map(|binding| match binding {
-        Binding::Definition(definition) => Some(definition.object),
+        Binding::Definition(definition) | Binding::ExitRegistration(definition) => {
+            Some(definition.object)
+        }
         _ => None,
     });
     let cells = new.cells.iter().filter_map(|cell| match cell.target {

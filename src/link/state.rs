@@ -2,6 +2,7 @@
 //! while it is borrowed, so that `dlopen` may be called from a constructor that `dlopen` called.
 #![forbid(unsafe_code)]
 
+use super::exit_handlers::ExitHandlers;
 use super::got::FunctionIndices;
 use super::layout::{LoaderMemory, TableSlots};
 use super::object::{Definition, MemoryPlace, Object, ObjectId};
@@ -55,6 +56,8 @@ pub(crate) struct State {
     pub guest_names: HashMap<String, u32>,
     /// The linker's own functions for guests, by name.
     pub own_functions: HashMap<String, Func>,
+    /// What libraries registered for their end.
+    pub exit_handlers: ExitHandlers,
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
     pub retired: Vec<Vec<(Mark, Mark)>>,

@@ -43,6 +43,8 @@ pub(crate) struct SymbolTable {
     imported_funcs: Vec<u32>,
     /// Exported functions are not to be called by others: only addresses told by functions count.
     pointers_only: bool,
+    /// It stands for the linker itself, which serves the functions of `<dlfcn.h>`.
+    is_libdl: bool,
 }
 
 impl SymbolTable {
@@ -71,9 +73,16 @@ impl SymbolTable {
             module: module.clone(),
             flags,
             pointers_only: wrapped_exports,
+            is_libdl: false,
             pointers,
         };
         (table, unreadable)
+    }
+
+    /// Leaves the functions of `<dlfcn.h>` to the linker: for wasi-libc's `libdl.so`, whose functions only fail.
+    pub fn as_libdl(mut self) -> SymbolTable {
+        self.is_libdl = true;
+        self
     }
 
     /// The module.
@@ -83,7 +92,7 @@ impl SymbolTable {
 
     /// The definition of a name.
     pub fn lookup(&self, name: &str) -> Option<Symbol> {
-        if is_internal(name) {
+        if is_internal(name) || (self.is_libdl && super::abi::signature(name).is_some()) {
             return None;
         }
         self.exported(name).or_else(|| {

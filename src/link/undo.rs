@@ -65,8 +65,10 @@ impl<T: 'static> Load<'_, T> {
             let mut state = process.state();
             let promoted: HashSet<ObjectId> = self.added_global.iter().copied().collect();
             state.global.retain(|id| !promoted.contains(id));
+            let stays = state.exit_handlers.slot;
             state.indices.remove_added(self.added_slots, |slot| {
-                !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
+                let goes = !nested_stay || slot.object.is_some_and(|object| gone.contains(&object));
+                goes && stays != Some(slot.slot)
             })
         };
         for added in added {
@@ -151,6 +153,7 @@ impl<T: 'static> Process<T> {
             state.identities.retain(|_, id| !gone.contains(id));
             state.instances.retain(|_, id| !gone.contains(id));
             state.global.retain(|id| !gone.contains(id));
+            state.exit_handlers.forget(|id| gone.contains(&id));
             let mut sorted: Vec<ObjectId> = gone.iter().copied().collect();
             sorted.sort_unstable();
             sorted
@@ -237,6 +240,8 @@ impl<T: 'static> Process<T> {
             self.0
                 .trace
                 .line(TraceTopics::INIT, format_args!("calling fini: {name}"));
+            self.run_exit_handlers(store, *id)
+                .map_err(|error| error.context(format!("destructors of `{name}`")))?;
             if let Some(func) = finalizer.filter(|_| base != 0) {
                 self.call_i32(store, func, &[base])
                     .map_err(|error| error.context(format!("destructors of `{name}`")))?;
