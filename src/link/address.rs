@@ -196,6 +196,11 @@ impl<T: 'static> Process<T> {
             };
             if let Some(Ref::Func(Some(func))) = table.get(&mut *store, slot) {
                 let func = func.resolved(&*store);
+                let known = self.state().indices.get(func);
+                // The guest may have overwritten the slot that was known.
+                if known.is_some_and(|known| !self.slot_holds(store, table, known, func)) {
+                    self.state().indices.forget(func);
+                }
                 self.state().indices.seed(func, index);
             }
         }

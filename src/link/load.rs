@@ -62,6 +62,8 @@ impl<T: 'static> Process<T> {
                 ));
             }
             state.busy = true;
+            let first = plan.new.first().map_or(plan.root, |object| object.id);
+            state.loading.push(first);
             (state.indices.added(), state.stack_pointer)
         };
         let stack_pointer_before = stack_pointer.map(|global| global.get(&mut *store));
@@ -77,13 +79,16 @@ impl<T: 'static> Process<T> {
             stack_memory: MemoryPlace::default(),
             guest_ran: false,
         };
-        match load.run(store) {
+        let result = match load.run(store) {
             Ok(()) => Ok(load.root),
             Err(error) => {
-                load.undo(store, ends_process(&error));
-                Err(error)
+                // What ends the process while the load is undone is what the caller has to know.
+                let ended = load.undo(store, ends_process(&error));
+                Err(ended.err().unwrap_or(error))
             }
-        }
+        };
+        self.state().loading.pop();
+        result
     }
 }
 
@@ -159,12 +164,15 @@ impl<T: 'static> Load<'_, T> {
                     cells: Vec::new(),
                     cell_places: cell_places(new),
                     pending: Vec::new(),
+                    guest_names: HashMap::new(),
                     aliases: 0,
                     opens: 0,
                     stays: startup,
                     created: Vec::new(),
                     status: Status::Loading,
+                    began: 0,
                     constructed: 0,
+                    promoted: 0,
                 },
             );
             state.names.entry(new.name.clone()).or_insert(new.id);
@@ -499,7 +507,7 @@ impl<T: 'static> Process<T> {
         let process = self.clone();
         let (from, name): (Arc<str>, Arc<str>) = (import.0.into(), import.1.into());
         let wanted = ty.clone();
-        Func::deferred(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
+        Func::deferred_with(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
             process.resolve_late(&mut store, importer, (&from, &name), &wanted, &why)
         })
     }

@@ -249,6 +249,14 @@ impl<T: 'static> Load<'_, T> {
                     .trace
                     .line(TraceTopics::INIT, format_args!("calling init: {name}"));
                 self.guest_ran = true;
+                {
+                    let mut state = self.process.state();
+                    state.constructed = state.constructed.saturating_add(1);
+                    let began = state.constructed;
+                    if let Some(object) = state.objects.get_mut(&id) {
+                        object.began = began;
+                    }
+                }
                 func.call(store.as_context_mut(), &[], &mut [])
                     .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
             }
