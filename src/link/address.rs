@@ -165,6 +165,7 @@ impl<T: 'static> Process<T> {
             }
             self.state().indices.forget(func);
         }
+        self.step()?;
         let slot = self.take_slots(store, 1, 0)?;
         table.set(&mut *store, u64::from(slot), Ref::Func(Some(func)))?;
         self.state().indices.add(AddedSlot { slot, func, object });
@@ -231,6 +232,7 @@ impl<T: 'static> Process<T> {
                     .filter(|growth| *growth > 0)
                     .ok_or_else(|| table_limit(count, size, "2^32 table slots"))?
             };
+            self.step()?;
             let wanted = growth.max(SLOTS_AT_ONCE);
             let mut grown = wanted;
             let mut result = table.grow(&mut *store, wanted, Ref::Func(None));

@@ -41,6 +41,7 @@ impl<T: 'static> Process<T> {
         let memory = self
             .memory()
             .ok_or_else(|| Error::msg(format!("{what} needs memory, but the process has none")))?;
+        self.step()?;
         let place = match self.allocator(store) {
             Some((call, func)) => self.allocate(store, call, func, size, align, what)?,
             None => self.take_pages(store, memory, size, align, what)?,

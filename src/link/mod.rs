@@ -19,6 +19,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `process.rs` | the handle, its builder, host symbols, information for embedders |
+//! | `host_linker.rs` | a `Linker` as the host symbols of a process |
 //! | `profile.rs` | choices and limits |
 //! | `search.rs` | names, search paths, files |
 //! | `graph.rs` | walks over NEEDED without recursion |
@@ -30,7 +31,7 @@
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
 //! | `undo.rs` | failed loads, destructors, unloading |
-//! | `dl.rs`, `abi.rs` | `dlopen` and its family, for embedders and guests |
+//! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
 //! | `trace.rs` | `LD_DEBUG` |
 //!
 //! # Rules
@@ -72,6 +73,8 @@ mod bind;
 mod dl;
 mod got;
 mod graph;
+mod headers;
+mod host_linker;
 mod late;
 mod layout;
 mod load;

@@ -17,7 +17,8 @@ const MAX_TRIED_SHOWN: usize = 20;
 /// A library file that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundFile {
-    /// The path that leads to it; its directory is the file's `$ORIGIN`.
+    /// The path that leads to it, absolute if the working directory can change; its directory is the file's `$ORIGIN`
+    /// (N3).
     pub path: String,
     /// What makes the file the same under all its names (canonical path, or device and inode): rule N4.
     pub identity: String,
@@ -70,7 +71,7 @@ impl<T> Files<T> for HostFiles {
             return Ok(None);
         }
         Ok(Some(FoundFile {
-            path: path.to_string(),
+            path: std::path::absolute(path)?.to_string_lossy().into_owned(),
             identity: canonical.to_string_lossy().into_owned(),
         }))
     }

@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
     pub retired: Vec<Vec<(Mark, Mark)>>,
+    /// How many objects were unloaded again after they had been loaded.
+    pub unloaded: u64,
     /// How many constructors have begun or ended so far.
     pub constructed: u64,
     /// Objects that are gone but whose code and cells are still in the store.

@@ -111,6 +111,7 @@ impl<T: 'static> Load<'_, T> {
         let mut state = process.state();
         if !nested_stay {
             state.next = self.new.first().map_or(state.next, |object| object.id.0);
+            (state.constructed, state.promotions) = self.counters_before;
         }
         state.busy = false;
         result
@@ -310,6 +311,8 @@ impl<T: 'static> Process<T> {
         {
             let mut state = self.state();
             state.spent = state.spent.saturating_add(created.len());
+            let unloaded = u64::try_from(created.len()).unwrap_or(u64::MAX);
+            state.unloaded = state.unloaded.saturating_add(unloaded);
             state.retired.append(&mut created);
         }
         self.release_retired(store);
