@@ -103,8 +103,28 @@ impl SymbolTable {
         {
             return None;
         }
+        self.export(&format!("{ORIGINAL}{name}"), name)
+            .or_else(|| self.export(name, name))
+    }
+
+    /// The function behind a definition whose 64-bit integers are split: emscripten's `f` beside `orig$f` (rule R10).
+    pub fn split_form(&self, name: &str) -> Option<Symbol> {
+        if !self
+            .module
+            .0
+            .export_index
+            .contains_key(format!("{ORIGINAL}{name}").as_str())
+        {
+            return None;
+        }
+        self.export(name, name)
+            .filter(|symbol| matches!(symbol, Symbol::Function { .. }))
+    }
+
+    /// The definition of a symbol by an export.
+    fn export(&self, export: &str, name: &str) -> Option<Symbol> {
         let inner = &*self.module.0;
-        let place = *inner.export_index.get(name)?;
+        let place = *inner.export_index.get(export)?;
         let export = u32::try_from(place).ok()?;
         match inner.exports.get(place)?.item {
             ExportItem::Func(func) => {
@@ -176,10 +196,15 @@ impl SymbolTable {
             .exports
             .iter()
             .map(|export| &*export.name)
+            .filter(|name| !name.starts_with(ORIGINAL))
             .chain(told.filter(|name| !self.module.0.export_index.contains_key(*name)))
             .filter_map(|name| Some((name, self.lookup(name)?)))
     }
 }
+
+/// What emscripten up to version 3 puts before the name of an exported function that has 64-bit integers: the export of
+/// the plain name is a stub for JavaScript, which splits them.
+const ORIGINAL: &str = "orig$";
 
 fn index(places: &[u32], index: u32) -> Option<u32> {
     places.get(usize::try_from(index).ok()?).copied()
