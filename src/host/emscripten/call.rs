@@ -58,7 +58,7 @@ impl Signature {
 
 /// Arguments in halves as arguments of this type.
 pub(super) fn join(natural: &FuncType, arguments: &[Val]) -> Vec<Val> {
-    let mut arguments = arguments.iter().cloned();
+    let mut arguments = arguments.iter().copied();
     let mut next = || arguments.next().unwrap_or(Val::I32(0));
     let whole = |ty: &ValType| match ty {
         ValType::I64 => {
@@ -79,7 +79,7 @@ pub(super) fn split(arguments: &[Val]) -> Vec<Val> {
                 let (low, high) = to_halves(*number);
                 halves.extend([Val::I32(low.cast_signed()), Val::I32(high.cast_signed())]);
             }
-            other => halves.push(other.clone()),
+            other => halves.push(*other),
         }
     }
     halves

@@ -85,6 +85,10 @@ fn copy_bytes(system: &mut System<'_, '_>, to: u32, from: u32, size: u32) {
 
 /// `_mmap_js` with 7 parameters: with an address hint in front up to version 3.1.16, with a place for the address last
 /// after that.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "they are those of the system call"
+)]
 pub(super) fn map_file_32<T: EmscriptenHost>(
     guest: &mut Guest<'_, '_, T>,
     a: u32,

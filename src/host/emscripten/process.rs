@@ -154,10 +154,6 @@ pub(super) fn null(_: &mut System<'_, '_>, _: u32) -> i32 {
     0
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "every socket call has six parameters"
-)]
 pub(super) fn no_socket(
     _: &mut System<'_, '_>,
     _family: u32,
@@ -170,10 +166,6 @@ pub(super) fn no_socket(
     Err(Errno::Afnosupport)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "every socket call has six parameters"
-)]
 pub(super) fn not_a_socket(
     system: &mut System<'_, '_>,
     fd: u32,
