@@ -6,9 +6,10 @@ use super::got::CellTarget;
 use super::load::Load;
 use super::object::{Definition, ObjectId};
 use super::plan::{Binding, NewObject};
+use super::profile::SymbolOrder;
 use super::state::View;
 use super::trace::TraceTopics;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A process has one of each (rule R13): with two, a block is freed by the wrong allocator, an error number is read from
 /// the wrong variable.
@@ -26,23 +27,26 @@ impl<T: 'static> Load<'_, T> {
         {
             let state = self.process.state();
             let view = View::loaded(&state);
-            for object in &self.new {
-                for (name, used) in bound(object) {
-                    let others = others(&view, object.id, name, used);
-                    if !others.is_empty() {
-                        lines.insert(format!(
-                            "{name}: using {}, also in {}",
-                            view.name(used.object),
-                            others.join(", ")
-                        ));
-                    }
+            let used: HashMap<&str, Definition> = self.new.iter().flat_map(bound).collect();
+            for (name, others) in others(&view, self.root, &used) {
+                let names: Vec<&str> = others.iter().map(|id| view.name(*id)).collect();
+                if let Some(used) = used.get(name) {
+                    lines.insert(format!(
+                        "{name}: using {}, also in {}",
+                        view.name(used.object),
+                        names.join(", ")
+                    ));
                 }
             }
             for name in ONE_PER_PROCESS {
+                let defines = |id: ObjectId| view.find_in([id], name).is_some();
+                if !self.new.iter().any(|object| defines(object.id)) {
+                    continue;
+                }
                 let defining: Vec<&str> = state
                     .objects
                     .keys()
-                    .filter(|id| view.find_in([**id], name).is_some())
+                    .filter(|id| defines(**id))
                     .map(|id| view.name(*id))
                     .collect();
                 if defining.len() > 1 {
@@ -80,11 +84,30 @@ fn bound(object: &NewObject) -> impl Iterator<Item = (&str, Definition)> {
     functions.chain(cells)
 }
 
-/// The other objects in the scope of `importer` that define a name.
-fn others<'a>(view: &View<'a>, importer: ObjectId, name: &str, used: Definition) -> Vec<&'a str> {
-    let mut seen = BTreeSet::from([used.object]);
-    view.scope(super::profile::SymbolOrder::Elf, Some(importer))
-        .filter(|id| seen.insert(*id) && view.find_in([*id], name).is_some())
-        .map(|id| view.name(id))
-        .collect()
+/// The other objects that define the names used, of those in the scope of the new objects, which is the root's.
+fn others<'a>(
+    view: &View<'a>,
+    root: ObjectId,
+    used: &HashMap<&'a str, Definition>,
+) -> BTreeMap<&'a str, Vec<ObjectId>> {
+    let mut found: BTreeMap<&str, Vec<ObjectId>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for id in view.scope(SymbolOrder::Elf, Some(root)) {
+        let Some(symbols) = view.symbols(id).filter(|_| seen.insert(id)) else {
+            continue;
+        };
+        let mut add = |name: &'a str| {
+            if used.get(name).is_some_and(|used| used.object != id) {
+                found.entry(name).or_default().push(id);
+            }
+        };
+        // Whichever list is the shorter one is gone through.
+        if used.len() < symbols.module().0.exports.len() {
+            let defined = used.keys().filter(|name| symbols.lookup(name).is_some());
+            defined.for_each(|name| add(name));
+        } else {
+            symbols.names().for_each(|(name, _)| add(name));
+        }
+    }
+    found
 }

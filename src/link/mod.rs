@@ -19,12 +19,13 @@
 //! | file | concept |
 //! |---|---|
 //! | `process.rs` | the handle, its builder, host symbols, information for embedders |
+//! | `host_linker.rs` | a `Linker` as the host symbols of a process |
 //! | `profile.rs` | choices and limits |
 //! | `search.rs` | names, search paths, files |
 //! | `graph.rs` | walks over NEEDED without recursion |
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
-//! | `plan.rs`, `bind.rs` | the plan of a load |
+//! | `plan.rs`, `bind.rs`, `lookup.rs` | the plan of a load |
 //! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
@@ -45,9 +46,11 @@ mod duplicates;
 mod got;
 mod graph;
 mod headers;
+mod host_linker;
 mod late;
 mod layout;
 mod load;
+mod lookup;
 mod main_module;
 mod memory;
 mod object;

@@ -5,6 +5,7 @@ mod failures;
 mod mains;
 mod random;
 mod rules;
+mod scaling;
 mod symbols;
 
 use super::*;
