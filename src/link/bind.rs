@@ -7,6 +7,7 @@ use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
 use super::plan::{Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
+use super::remedy::remedy;
 use super::state::View;
 use super::symbols::{Symbol, WeakImports};
 use super::trace::TraceTopics;
@@ -232,6 +233,7 @@ impl<T: 'static> Planner<'_, T> {
                 let hint = self
                     .wrapped_hint(name)
                     .or_else(|| shared.host.hint(from, name))
+                    .or_else(|| remedy(name).map(String::from))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));
                 format!("undefined function `{name}`: {ty}{hint}")
             }
@@ -401,9 +403,13 @@ impl<T: 'static> Planner<'_, T> {
         }
         let hint = self
             .wrapped_hint(name)
+            .or_else(|| remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!("; {hint}"));
         Err(match kind {
-            CellKind::Data => format!("undefined data symbol `{name}`"),
+            CellKind::Data => match remedy(name) {
+                Some(hint) => format!("undefined data symbol `{name}` ({hint})"),
+                None => format!("undefined data symbol `{name}`"),
+            },
             CellKind::Function => {
                 format!("undefined function `{name}` (its address is taken{hint})")
             }

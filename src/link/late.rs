@@ -108,6 +108,7 @@ impl<T: 'static> Process<T> {
             .0
             .host
             .hint(from, name)
+            .or_else(|| super::remedy::remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"

@@ -100,6 +100,7 @@ impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         self.enter();
         self.process.step()?;
+        self.trace_duplicates();
         let main = self.new.iter().position(|object| object.main.is_some());
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))

@@ -7,7 +7,7 @@ use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
 use super::load::Load;
 use super::main_module::{MainShape, Place};
 use super::memory::memory_bytes;
-use super::object::{MemoryOwner, MemoryPlace, TablePlace};
+use super::object::{MemoryOwner, MemoryPlace, Object, TablePlace};
 use super::plan::{Binding, NewObject, Problems};
 use super::process::Process;
 use super::trace::TraceTopics;
@@ -364,7 +364,9 @@ impl<T: 'static> Load<'_, T> {
         let mut problems = Problems::default();
         let state = self.process.state();
         for new in &self.new {
-            if let Some(object) = state.object(new.id).filter(|object| object.relocatable) {
+            // A library without bases has no places of its own, so it may have no segments either.
+            let checked = |object: &&Object| object.relocatable || new.main.is_none();
+            if let Some(object) = state.object(new.id).filter(checked) {
                 super::segments::check(object, &mut problems);
             }
         }

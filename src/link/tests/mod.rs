@@ -4,6 +4,7 @@ mod dlopen;
 mod failures;
 mod mains;
 mod random;
+mod rules;
 mod scaling;
 mod symbols;
 mod undone;
