@@ -49,6 +49,7 @@ pub struct ProgramBuilder {
     pub(super) table_limit: Option<u64>,
     pub(super) fuel: Option<u64>,
     pub(super) timeout: Option<Duration>,
+    pub(super) op_coverage: bool,
 }
 
 /// Where the main module comes from.
@@ -81,6 +82,7 @@ impl Program {
             table_limit: None,
             fuel: None,
             timeout: None,
+            op_coverage: false,
         }
     }
 
@@ -260,6 +262,13 @@ impl ProgramBuilder {
     /// The guest traps this long after its start.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Counts the operators that are executed and the globals that code reads, for the engine's own tests.
+    #[doc(hidden)]
+    pub fn op_coverage(mut self) -> Self {
+        self.op_coverage = true;
         self
     }
 

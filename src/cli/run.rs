@@ -148,6 +148,7 @@ impl Program {
         let mut config = Config {
             fuel: description.fuel.is_some(),
             interruption: description.timeout.is_some(),
+            op_coverage: description.op_coverage,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {
