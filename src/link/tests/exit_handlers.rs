@@ -122,13 +122,15 @@ fn a_c_library_that_can_forget_is_left_alone() {
 }
 
 #[test]
-fn what_a_failed_load_registered_is_forgotten() {
+fn what_a_failed_load_registered_runs_when_it_is_taken_back_and_never_again() {
     let library = registering(1, 2, "unreachable");
     let good = registering(3, 4, "");
     let list = [("/lib/a.so", &*library), ("/lib/b.so", &*good)];
     let mut world = World::started(&main_with(FORGETFUL), &list);
     for _ in 0..3 {
         world.open("a.so").unwrap_err();
+        assert_eq!(world.log(), [2, 1]);
+        world.store.data_mut().log.clear();
     }
     assert_eq!(entries(&world), 2);
     world.open("b.so").unwrap();
