@@ -3,7 +3,7 @@
 
 use super::harness::Group;
 use super::language::{Expr, Stmt};
-use super::operators::{BINARY, Binary, Ty, binary, load_of, store_of};
+use super::operators::{BINARY, Binary, Ty, load_of, store_of};
 use super::shapes::{
     Consumer, Random, address_arguments, arguments, consume, function, global, identity, local,
     param, second,
