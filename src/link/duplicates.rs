@@ -102,7 +102,7 @@ fn others<'a>(
             }
         };
         // Whichever list is the shorter one is gone through.
-        if used.len() < symbols.module().0.exports.len() {
+        if used.len() < symbols.module().0.exports().len() {
             let defined = used.keys().filter(|name| symbols.lookup(name).is_some());
             defined.for_each(|name| add(name));
         } else {
