@@ -28,7 +28,8 @@ pub struct Program {
 #[must_use]
 pub struct ProgramBuilder {
     pub(super) main: Option<Main>,
-    pub(super) abi: Abi,
+    /// `None`: what the main module's imports say.
+    pub(super) abi: Option<Abi>,
     pub(super) libraries: Vec<String>,
     pub(super) library_path: Vec<String>,
     pub(super) preload: Vec<String>,
@@ -62,7 +63,7 @@ impl Program {
     pub fn builder() -> ProgramBuilder {
         ProgramBuilder {
             main: None,
-            abi: Abi::Wasi,
+            abi: None,
             libraries: Vec::new(),
             library_path: Vec::new(),
             preload: Vec::new(),
@@ -127,9 +128,10 @@ impl ProgramBuilder {
         self
     }
 
-    /// The conventions between main module and host. Default: WASI.
+    /// The conventions between main module and host. Default: emscripten's if the main module imports what only
+    /// emscripten's programs do, else WASI.
     pub fn abi(mut self, abi: Abi) -> Self {
-        self.abi = abi;
+        self.abi = Some(abi);
         self
     }
 

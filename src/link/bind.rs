@@ -201,6 +201,11 @@ impl<T: 'static> Planner<'_, T> {
                 Ok(()) => return Ok(Ok(Binding::Definition(found))),
                 Err(why) => undefined = Undefined::Mismatch(why),
             }
+            if let Some(split) = self.split_form(found, name)
+                && self.function_fits(store, split, name, ty)?.is_ok()
+            {
+                return Ok(Ok(Binding::Definition(split)));
+            }
         }
         // A definition that does not fit still hides the host's: whoever wrote it meant it.
         if matches!(undefined, Undefined::Missing)
@@ -254,6 +259,18 @@ impl<T: 'static> Planner<'_, T> {
             added_global: &[],
         };
         view.symbols(found.object).is_some_and(keeps_for_good)
+    }
+
+    /// The same definition for importers whose 64-bit integers are split.
+    fn split_form(&self, found: Definition, name: &str) -> Option<Definition> {
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        let symbol = view.symbols(found.object)?.split_form(name)?;
+        Some(Definition { symbol, ..found })
     }
 
     /// What to do about a function that the main module exports but that nobody may call (rule S8).

@@ -75,6 +75,7 @@ mod waiting_slots;
 mod tests;
 
 pub use dl::{AddressInfo, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
+pub(crate) use object::ObjectId;
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
 pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
 pub use search::{Files, FoundFile, HostFiles, MemoryFiles};

@@ -37,9 +37,13 @@ impl<T: 'static> Load<'_, T> {
         let mut end = NULL_GUARD;
         if shape.relocatable && !matches!(shape.memory, Place::Exported(_)) {
             if imports_stack_pointer {
+                // A memory that cannot grow is not for the stack alone.
+                let half = memory_type
+                    .maximum
+                    .map_or(u64::MAX, |pages| pages.saturating_mul(PAGE / 2));
+                let bytes = u64::from(profile.stack_bytes).min(half);
                 let low = align_up(end, 4);
-                let high = low
-                    .and_then(|low| align_up(low.checked_add(u64::from(profile.stack_bytes))?, 4));
+                let high = low.and_then(|low| align_up(low.checked_add(bytes)?, 4));
                 let (low, high) = low
                     .zip(high)
                     .and_then(|(low, high)| {
