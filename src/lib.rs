@@ -27,7 +27,7 @@ pub use exec::op_coverage;
 pub use error::{Error, ErrorKind, Result};
 pub use module::{
     DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,
-    RefType, SymbolFlags, TableType, ValType,
+    RefType, Section, SymbolFlags, TableType, ValType, sections,
 };
 pub use runtime::{
     AsContext, AsContextMut, Caller, Extern, Func, Global, HostResults, Instance, InterruptHandle,

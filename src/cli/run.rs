@@ -9,7 +9,7 @@ use crate::config::{Config, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
-use crate::link::{OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
+use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
 use crate::runtime::{Func, Memory, Ref, Store, Val};
 use std::io::Write;
@@ -91,6 +91,31 @@ impl Program {
         let mut running = self.load(arguments.clone())?;
         let func = running.prepare(self, Some(function))?;
         running.invoke(function, func, &arguments)
+    }
+
+    /// Plans what running the program would load, and these libraries after its own, without running anything: what
+    /// is loaded from where, and everything that is wrong.
+    ///
+    /// # Errors
+    /// The main module cannot be read, or as [`Process::dry_run`].
+    pub fn dry_run<S: Into<String>>(
+        &self,
+        libraries: impl IntoIterator<Item = S>,
+    ) -> Result<DryRun> {
+        let engine = Engine::new(self.config()?);
+        let (module, path) = self.module(&engine)?;
+        let host = Host {
+            kernel: self.kernel(&[self.program_name(&path)])?,
+            cowasm: self.cowasm(),
+        };
+        let mut store = Store::new(&engine, host);
+        let description = &self.description;
+        let own = description.libraries.iter().chain(&description.entry_library);
+        let all: Vec<String> = own
+            .cloned()
+            .chain(libraries.into_iter().map(Into::into))
+            .collect();
+        self.process().dry_run(&mut store, &module, &path, &all)
     }
 
     fn load(&self, arguments: Vec<String>) -> Result<Running> {

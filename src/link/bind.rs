@@ -4,7 +4,7 @@
 
 use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
-use super::plan::{Binding, LoadOptions, PlannedCell, Planner, Undefined};
+use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::UndefinedFunctions;
 use super::state::View;
 use super::symbols::{Symbol, WeakImports};
@@ -110,8 +110,14 @@ impl<T: 'static> Planner<'_, T> {
                         "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
                         _ => format!("import `{from}.{name}`: {problem}"),
                     };
-                    self.problems
-                        .add(format!("{text}, wanted by `{}`", importer.name));
+                    self.problems.add_about(
+                        format!("{text}, wanted by `{}`", importer.name),
+                        About::Import {
+                            object: place,
+                            import: bindings.len(),
+                            only_when_called: false,
+                        },
+                    );
                     bindings.push(Binding::Undefined(Undefined::Missing));
                 }
             }

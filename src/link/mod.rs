@@ -25,6 +25,8 @@
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
 //! | `plan.rs`, `bind.rs` | the plan of a load |
+//! | `problems.rs`, `near.rs` | what is wrong with a load, and what is nearly right |
+//! | `dry.rs`, `dry_layout.rs` | a load that is only planned |
 //! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
@@ -70,6 +72,8 @@ mod abi;
 mod address;
 mod bind;
 mod dl;
+mod dry;
+mod dry_layout;
 mod got;
 mod graph;
 mod late;
@@ -77,10 +81,12 @@ mod layout;
 mod load;
 mod main_module;
 mod memory;
+mod near;
 mod object;
 mod place;
 mod plan;
 mod pointer_exports;
+mod problems;
 mod process;
 mod profile;
 mod relocate;
@@ -96,6 +102,10 @@ mod waiting_slots;
 mod tests;
 
 pub use dl::{AddressInfo, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
+pub use dry::{Base, DryNeeded, DryObject, DryRun};
+#[cfg(feature = "cli")]
+pub(crate) use near::edit_distance;
+pub use problems::{Near, Problem, ProblemKind, SymbolKind, WantedSymbol};
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
 pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
 pub use search::{Files, FoundFile, HostFiles, MemoryFiles};

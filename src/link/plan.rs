@@ -6,6 +6,7 @@
 
 use super::main_module::{MainShape, Place, is_relocatable};
 use super::object::{Definition, ObjectId};
+pub(crate) use super::problems::{About, Problems};
 use super::process::Process;
 use super::search::{FoundFile, file_name, search_goes_on};
 use super::state::View;
@@ -18,9 +19,6 @@ use crate::runtime::{Func, Global, StoreContextMut};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
-
-/// Problems that are listed; the rest is counted.
-const MAX_LISTED: usize = 1000;
 
 /// Objects named in the chain from a missing library to the main module.
 const MAX_CHAIN: usize = 8;
@@ -102,39 +100,10 @@ pub(crate) struct LoadOptions {
     pub bind_now: bool,
 }
 
-/// All problems of a plan.
-#[derive(Default)]
-pub(crate) struct Problems {
-    lines: Vec<String>,
-    more: usize,
-    seen: HashSet<String>,
-}
-
-impl Problems {
-    pub fn add(&mut self, line: String) {
-        if self.lines.len() >= MAX_LISTED {
-            self.more += 1;
-        } else if self.seen.insert(line.clone()) {
-            self.lines.push(line);
-        }
-    }
-
-    pub fn result(self) -> Result<()> {
-        if self.lines.is_empty() {
-            return Ok(());
-        }
-        let mut text = self.lines.join("\n");
-        if self.more > 0 {
-            let _ = write!(text, "\nand {} more problems", self.more);
-        }
-        Err(Error::new(ErrorKind::Link(text)))
-    }
-}
-
 /// A plan that grows.
 pub(crate) struct Planner<'p, T: 'static> {
     pub process: &'p Process<T>,
-    first: u32,
+    pub(super) first: u32,
     pub new: Vec<NewObject>,
     names: HashMap<String, ObjectId>,
     identities: HashMap<String, ObjectId>,
@@ -177,7 +146,7 @@ impl<T: 'static> Process<T> {
         planner.finish(store, root, options)
     }
 
-    fn planner(&self) -> Planner<'_, T> {
+    pub(super) fn planner(&self) -> Planner<'_, T> {
         Planner {
             process: self,
             first: self.state().next,
@@ -218,7 +187,7 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Planner<'_, T> {
     /// Reads and parses a library.
-    fn open(&self, store: &mut StoreContextMut<'_, T>, file: &FoundFile) -> Result<Module> {
+    pub(super) fn open(&self, store: &mut StoreContextMut<'_, T>, file: &FoundFile) -> Result<Module> {
         let engine = store.engine().clone();
         let limit = engine.config().limits.module_bytes;
         let bytes = self
@@ -248,7 +217,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Adds an object to the plan.
-    fn add(
+    pub(super) fn add(
         &mut self,
         module: Module,
         name: &str,
@@ -297,7 +266,7 @@ impl<T: 'static> Planner<'_, T> {
         id
     }
 
-    fn place(&self, id: ObjectId) -> Option<usize> {
+    pub(super) fn place(&self, id: ObjectId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(self.first)?).ok()
     }
 
@@ -314,7 +283,7 @@ impl<T: 'static> Planner<'_, T> {
             next += 1;
         }
         // Undefined symbols of an incomplete graph would only repeat what is missing.
-        std::mem::take(&mut self.problems).result()?;
+        self.give_up(&[])?;
 
         let (scope, init_order, added_global) = self.order(root, options);
         for object in &mut self.new {
@@ -325,7 +294,7 @@ impl<T: 'static> Planner<'_, T> {
         for place in 0..self.new.len() {
             self.bind(store, place, &added_global, options)?;
         }
-        self.problems.result()?;
+        self.give_up(&added_global)?;
         Ok(Plan {
             new: self.new,
             root,
@@ -335,7 +304,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Finds what one object of the plan needs, and adds what is not loaded.
-    fn load_needed(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
+    pub(super) fn load_needed(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
         let profile = &self.process.0.profile;
         let Some(object) = self.new.get(place) else {
             return Ok(());
@@ -386,14 +355,17 @@ impl<T: 'static> Planner<'_, T> {
             Ok(file) => file,
             Err(tried) => {
                 let chain = self.chain(id);
-                let tried = if tried.is_empty() {
+                let shown = if tried.is_empty() {
                     "nowhere: there is no library path".to_string()
                 } else {
                     tried.join(", ")
                 };
-                self.problems.add(format!(
-                    "shared library dependency not found in library path: `{name}`, needed by {chain} (looked for in: {tried})"
-                ));
+                self.problems.add_about(
+                    format!(
+                        "shared library dependency not found in library path: `{name}`, needed by {chain} (looked for in: {shown})"
+                    ),
+                    self.about_library(name, id, tried, true),
+                );
                 return Ok(None);
             }
         };
@@ -413,15 +385,32 @@ impl<T: 'static> Planner<'_, T> {
             ))),
             Err(error) => {
                 let chain = self.chain(id);
-                self.problems
-                    .add(format!("`{}`, needed by {chain}: {error}", file.path));
+                self.problems.add_about(
+                    format!("`{}`, needed by {chain}: {error}", file.path),
+                    self.about_library(name, id, vec![file.path.clone()], false),
+                );
                 Ok(None)
             }
         }
     }
 
+    fn about_library(
+        &self,
+        name: &str,
+        needed_by: ObjectId,
+        searched: Vec<String>,
+        missing: bool,
+    ) -> About {
+        About::Library {
+            name: name.to_string(),
+            needed_by: self.place(needed_by),
+            searched,
+            missing,
+        }
+    }
+
     /// Whether the process may have one more library.
-    fn check_count(&self) -> Result<()> {
+    pub(super) fn check_count(&self) -> Result<()> {
         let loaded = {
             let state = self.process.state();
             state.objects.len().saturating_add(state.spent)
@@ -435,7 +424,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// An object of the process or the plan with this name or of this file (rule N4).
-    fn known(&self, name: &str, identity: Option<&str>) -> Option<ObjectId> {
+    pub(super) fn known(&self, name: &str, identity: Option<&str>) -> Option<ObjectId> {
         let loaded = self.process.state().loaded(name, identity);
         loaded
             .or_else(|| self.names.get(name).copied())
@@ -467,7 +456,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// The local scope of the root, the order of constructors, and what becomes global.
-    fn order(
+    pub(super) fn order(
         &self,
         root: ObjectId,
         options: LoadOptions,
@@ -497,7 +486,7 @@ impl<T: 'static> Planner<'_, T> {
         (scope.into(), init_order, added_global)
     }
 
-    fn trace_scope(&self, root: ObjectId, scope: &[ObjectId]) {
+    pub(super) fn trace_scope(&self, root: ObjectId, scope: &[ObjectId]) {
         let trace = &self.process.0.trace;
         if !trace.wants(TraceTopics::SCOPES) {
             return;
@@ -516,7 +505,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Whether libraries can share the memory and table of the main module (rules S2, L6).
-    fn check_places(&mut self) {
+    pub(super) fn check_places(&mut self) {
         let needs = |object: &NewObject, table: bool| {
             let inner = &*object.symbols.module().0;
             if table {

@@ -2,7 +2,7 @@
 //!
 //! Map: `parse` walks the sections and fills [`ModuleInner`] with the help of `types` and `const_expr`;
 //! `validate` validates function bodies; `proposals` holds the accepted features and explains
-//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`.
+//! rejections; `sections` lists what a file consists of; `dylink` and `names` decode their custom sections with the bounded `reader`.
 //!
 //! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
 //! spaces and byte ranges within the file. Only function bodies may be unvalidated, if
@@ -18,10 +18,13 @@ mod names;
 mod parse;
 mod proposals;
 mod reader;
+mod sections;
 mod types;
 mod validate;
 
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub(crate) use sections::exports_of;
+pub use sections::{Section, sections};
 pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
@@ -271,6 +274,11 @@ impl Module {
             .filter(|import| matches!(import.ty, ExternKind::Func(_)))
             .nth(usize::try_from(index).ok()?)
             .map(|import| format!("{}.{}", import.module, import.name))
+    }
+
+    /// The first function that the name section gives this name. Linear in the number of names.
+    pub fn function_named(&self, name: &str) -> Option<u32> {
+        self.names()?.function_named(&self.0.bytes, name)
     }
 
     /// Validates the body of a defined function by its place among the defined functions. Only of
