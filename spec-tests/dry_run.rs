@@ -76,7 +76,10 @@ fn a_dry_run_predicts_whether_a_program_links_and_where_its_objects_lie() {
                 for problem in &run.problems {
                     let known = text.contains(&problem.text);
                     // After a missing library, a start does not look for symbols.
-                    assert!(known || text.contains("not found"), "{name}: {problem:?}\n{text}");
+                    assert!(
+                        known || text.contains("not found"),
+                        "{name}: {problem:?}\n{text}"
+                    );
                 }
             }
             // Constructors that trap, exhausted limits: not what a dry run tells.
@@ -89,14 +92,22 @@ fn a_dry_run_predicts_whether_a_program_links_and_where_its_objects_lie() {
         for (planned, object) in run.objects.iter().zip(&loaded) {
             assert_eq!(planned.name, object.name, "{name}");
             if let Base::At(base) = planned.memory_base {
-                assert_eq!(base, object.memory_base, "{name}: memory of {}", object.name);
+                assert_eq!(
+                    base, object.memory_base,
+                    "{name}: memory of {}",
+                    object.name
+                );
                 bases += 1;
             }
             if let Base::At(base) = planned.table_base {
                 assert_eq!(base, object.table_base, "{name}: table of {}", object.name);
                 bases += 1;
             }
-            let expected = if planned.memory_base == Base::Fixed { 0 } else { planned.memory_size };
+            let expected = if planned.memory_base == Base::Fixed {
+                0
+            } else {
+                planned.memory_size
+            };
             assert_eq!(expected, object.memory_size, "{name}: {}", object.name);
         }
     }

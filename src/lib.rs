@@ -26,8 +26,8 @@ pub use exec::op_coverage;
 
 pub use error::{Error, ErrorKind, Result};
 pub use module::{
-    DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,
-    RefType, Section, SymbolFlags, TableType, ValType, sections,
+    DylinkInfo, DylinkPatch, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType,
+    Module, OperatorText, RefType, Section, SymbolFlags, TableType, ValType, sections,
 };
 pub use runtime::{
     AsContext, AsContextMut, Caller, Extern, Func, Global, HostResults, Instance, InterruptHandle,

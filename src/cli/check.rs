@@ -103,14 +103,21 @@ fn one(problem: &Problem) -> String {
             let _ = writeln!(out, "  {title:<9}  {}", printable(&text));
         }
     };
-    let title = if problem.library.is_some() { "needed by" } else { "wanted by" };
+    let title = if problem.library.is_some() {
+        "needed by"
+    } else {
+        "wanted by"
+    };
     line(title, some(&problem.wanted_by));
     for near in &problem.near {
         line("near", near_text(near));
     }
     line("searched", some(&problem.searched));
     if problem.only_when_called {
-        line("effect", "the program starts; a call of the function traps".into());
+        line(
+            "effect",
+            "the program starts; a call of the function traps".into(),
+        );
     }
     line("help", in_text(&problem.remedy));
     out
@@ -125,7 +132,10 @@ fn headline(problem: &Problem) -> String {
         _ => text.rsplit_once(", wanted by").map(|(text, _)| text),
     };
     let text = cut.unwrap_or(text);
-    text.split(" (looked for in").next().unwrap_or(text).to_owned()
+    text.split(" (looked for in")
+        .next()
+        .unwrap_or(text)
+        .to_owned()
 }
 
 fn near_text(near: &Near) -> String {
@@ -133,12 +143,20 @@ fn near_text(near: &Near) -> String {
         Some(readable) => format!("`{}` = `{readable}`", near.name),
         None => format!("`{}`", near.name),
     };
-    let ty = near.ty.as_ref().map_or_else(String::new, |ty| format!(": {ty}"));
+    let ty = near
+        .ty
+        .as_ref()
+        .map_or_else(String::new, |ty| format!(": {ty}"));
     format!("{} has {name}{ty}  <- {}", near.provider, near.why)
 }
 
 fn some(names: &[String]) -> String {
-    let mut text = names.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(MOST_NAMES)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > MOST_NAMES {
         let _ = write!(text, " and {} more", names.len() - MOST_NAMES);
     }

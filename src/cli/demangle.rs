@@ -45,25 +45,14 @@ pub fn demangle(name: &str) -> Option<String> {
 
 /// The name, readable if that is wanted and possible, without control characters.
 pub fn shown(name: &str, readable: bool) -> String {
-    let name = readable.then(|| demangle(name)).flatten().unwrap_or_else(|| name.to_owned());
+    let name = readable
+        .then(|| demangle(name))
+        .flatten()
+        .unwrap_or_else(|| name.to_owned());
     printable(&name)
 }
 
-/// A text of a guest's choice for a terminal: control characters are escaped.
-pub fn printable(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
-        return text.to_owned();
-    }
-    let mut plain = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            plain.extend(character.escape_default());
-        } else {
-            plain.push(character);
-        }
-    }
-    plain
-}
+pub(super) use crate::module::printable;
 
 /// A message in which symbols between backticks are followed by their readable names.
 pub fn in_text(text: &str) -> String {
@@ -113,7 +102,10 @@ mod tests {
         match number.checked_sub(1) {
             None => String::new(),
             Some(rest) if rest < 10 => rest.to_string(),
-            Some(rest) => char::from_digit(rest, 36).unwrap().to_ascii_uppercase().to_string(),
+            Some(rest) => char::from_digit(rest, 36)
+                .unwrap()
+                .to_ascii_uppercase()
+                .to_string(),
         }
     }
 

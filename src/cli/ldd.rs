@@ -98,7 +98,11 @@ fn tree(run: &DryRun) -> String {
             out,
             "{}{}",
             printable(&object.name),
-            if again { "  (above)".into() } else { details(object) }
+            if again {
+                "  (above)".into()
+            } else {
+                details(object)
+            }
         );
         if !again {
             lost += branches(run, *root, &mut seen, &mut out);
@@ -123,7 +127,11 @@ fn tree(run: &DryRun) -> String {
         tool::bytes(total(|object| tool::number(object.file_bytes))),
         tool::bytes(total(|object| object.memory_size.into())),
         total(|object| object.table_size.into()),
-        if lost > 0 { format!("; {lost} not found or not usable") } else { String::new() }
+        if lost > 0 {
+            format!("; {lost} not found or not usable")
+        } else {
+            String::new()
+        }
     );
     out
 }
@@ -131,7 +139,11 @@ fn tree(run: &DryRun) -> String {
 /// What one object needs, and what that needs: without recursion, because a chain is as long as files make it. Gives
 /// how many are missing.
 fn branches(run: &DryRun, root: usize, seen: &mut HashSet<usize>, out: &mut String) -> usize {
-    let needs = |place: usize| run.objects.get(place).map_or(&[][..], |object| &object.needed);
+    let needs = |place: usize| {
+        run.objects
+            .get(place)
+            .map_or(&[][..], |object| &object.needed)
+    };
     let mut missing = 0;
     // Open objects with their entries that were not printed yet.
     let mut open: Vec<&[DryNeeded]> = vec![needs(root)];
@@ -282,7 +294,12 @@ fn object_json(object: &DryObject) -> Value {
 }
 
 fn dot(run: &DryRun) -> String {
-    let quoted = |text: &str| format!("\"{}\"", printable(text).replace('\\', "\\\\").replace('"', "\\\""));
+    let quoted = |text: &str| {
+        format!(
+            "\"{}\"",
+            printable(text).replace('\\', "\\\\").replace('"', "\\\"")
+        )
+    };
     let mut out = String::from("digraph libraries {\n  node [shape=box];\n");
     for (place, object) in run.objects.iter().enumerate() {
         let label = format!(
@@ -291,7 +308,11 @@ fn dot(run: &DryRun) -> String {
             tool::bytes(tool::number(object.file_bytes))
         );
         let label = quoted(&label).replace("\\\\n", "\\n");
-        let bold = if run.roots.contains(&place) { ", style=bold" } else { "" };
+        let bold = if run.roots.contains(&place) {
+            ", style=bold"
+        } else {
+            ""
+        };
         let _ = writeln!(out, "  o{place} [label={label}{bold}];");
     }
     let mut missing = HashSet::new();

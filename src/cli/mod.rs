@@ -5,7 +5,7 @@
 //! | `mod.rs` | the command: from the command line to an exit status |
 //! | `options` | the command line of `run` as data, and its help text |
 //! | `tool` | what the other verbs share |
-//! | `ldd`, `check` | the verbs of these names |
+//! | `ldd`, `check`, `nm`, `objdump`, `patch` | the verbs of these names |
 //! | `demangle` | readable names of symbols |
 //! | `program` | what a program is made of; `run` what happens when it runs |
 //! | `manifest` | the grammar of program manifests |
@@ -19,8 +19,11 @@ mod check;
 mod demangle;
 mod ldd;
 pub mod manifest;
+mod nm;
+mod objdump;
 pub mod options;
 pub mod packages;
+mod patch;
 pub mod program;
 mod run;
 mod tool;
@@ -83,7 +86,11 @@ fn tool_main(tool: Tool) -> ExitCode {
     match (verb.main)(flags) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dynlink {}: {}", verb.name, demangle::in_text(&error.to_string()));
+            eprintln!(
+                "dynlink {}: {}",
+                verb.name,
+                demangle::in_text(&error.to_string())
+            );
             if matches!(error.kind(), ErrorKind::Usage(_)) {
                 eprintln!("Try `dynlink {} --help`.", verb.name);
             }
@@ -116,6 +123,24 @@ pub const VERBS: &[Verb] = &[
         help: check::HELP,
         with_program: true,
         main: check::main,
+    },
+    Verb {
+        name: "nm",
+        help: nm::HELP,
+        with_program: false,
+        main: nm::main,
+    },
+    Verb {
+        name: "objdump",
+        help: objdump::HELP,
+        with_program: false,
+        main: objdump::main,
+    },
+    Verb {
+        name: "patch",
+        help: patch::HELP,
+        with_program: false,
+        main: patch::main,
     },
 ];
 
@@ -223,7 +248,9 @@ fn describe(options: &RunOptions) -> Result<ProgramBuilder> {
         return Err(Error::usage(format!(
             "there is no command or file `{}`: {}PROGRAM is a manifest (*.toml) or a module (*.wasm)",
             file.display(),
-            similar.map_or_else(String::new, |verb| format!("did you mean `dynlink {verb}`? Else "))
+            similar.map_or_else(String::new, |verb| format!(
+                "did you mean `dynlink {verb}`? Else "
+            ))
         )));
     }
     Ok(Program::builder().main_file(file))

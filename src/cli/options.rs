@@ -91,7 +91,7 @@ pub const HELP: &str = "\
 dynlink - run a WebAssembly program with its dynamically linked libraries
 
 Usage: dynlink [run] [OPTIONS] PROGRAM [ARGUMENTS...]
-       dynlink ldd|check [OPTIONS] FILE...
+       dynlink ldd|check|nm|objdump|patch [OPTIONS] FILE...
 
 PROGRAM is a program manifest (*.toml), a module (*.wasm, with feature `wat` also *.wat)
 or `-` for a module on standard input. Everything after it belongs to the guest.
@@ -118,6 +118,9 @@ Other:
 Tools (`dynlink help TOOL` tells more):
   ldd      the libraries that a program needs: where each is found, its size, its place
   check    everything that is wrong with a program: missing libraries, undefined symbols
+  nm       the symbols of modules and libraries
+  objdump  what a module consists of: sections, dynamic linking information, imports, code
+  patch    change which libraries a file needs, and where they are looked for
 
 Environment: LD_LIBRARY_PATH, LD_PRELOAD, LD_BIND_NOW and LD_DEBUG work as for ld.so, with guest
 paths. DYNLINK_CACHE is the folder of fetched packages (default: $XDG_CACHE_HOME/dynlink or
@@ -515,7 +518,10 @@ mod tests {
         let source = include_str!("options.rs");
         let body = source.split("#[cfg(test)]").next().unwrap();
         let mut count = 0;
-        let names = body.split("Long(\"").skip(1).chain(body.split("        \"").skip(1));
+        let names = body
+            .split("Long(\"")
+            .skip(1)
+            .chain(body.split("        \"").skip(1));
         let names = names.filter_map(|part| part.split('"').next());
         for name in names.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')) {
             assert!(

@@ -110,7 +110,10 @@ impl Program {
         };
         let mut store = Store::new(&engine, host);
         let description = &self.description;
-        let own = description.libraries.iter().chain(&description.entry_library);
+        let own = description
+            .libraries
+            .iter()
+            .chain(&description.entry_library);
         let all: Vec<String> = own
             .cloned()
             .chain(libraries.into_iter().map(Into::into))

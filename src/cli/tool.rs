@@ -157,7 +157,8 @@ pub fn program_with(
     }
     // Where everything lies below the current directory, names stay as they were written.
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
-    match here.ok().filter(|here| folders.iter().all(|folder| folder.starts_with(here))) {
+    let inside = |here: &PathBuf| folders.iter().all(|folder| folder.starts_with(here));
+    match here.ok().filter(|here| !folders.is_empty() && inside(here)) {
         Some(here) => builder = builder.working_directory(utf8(&here)?),
         None => {
             let names = libraries.iter_mut().chain(&mut builder.preload);
@@ -231,7 +232,8 @@ pub fn read(file: &Path) -> Result<Vec<u8>> {
         let read = io::stdin().lock().take(most).read_to_end(&mut bytes);
         ("standard input".to_owned(), read)
     } else {
-        let read = std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes));
+        let read =
+            std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes));
         (file.display().to_string(), read)
     };
     match result {

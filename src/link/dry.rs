@@ -455,7 +455,11 @@ impl<T: 'static> Dry<'_, T> {
             let Ok(Some(file)) = shared.files.find(store.data_mut(), &path) else {
                 continue;
             };
-            if self.planner.known(&file.path, Some(&file.identity)).is_some() {
+            if self
+                .planner
+                .known(&file.path, Some(&file.identity))
+                .is_some()
+            {
                 continue;
             }
             let limit = store.engine().config().limits.module_bytes.min(bytes_left);
@@ -482,7 +486,11 @@ impl<T: 'static> Dry<'_, T> {
                 continue;
             };
             missing.push(name.clone());
-            let beside = self.planner.new.first().map_or("", |main| directory(&main.path));
+            let beside = self
+                .planner
+                .new
+                .first()
+                .map_or("", |main| directory(&main.path));
             let path = super::search::join(beside, file_name(name));
             if let Ok(Some(_)) = shared.files.find(store.data_mut(), &path) {
                 problem.remedy = format!("add `{beside}` to the library path");
@@ -500,10 +508,7 @@ impl<T: 'static> Dry<'_, T> {
         missing.truncate(8);
         for problem in problems {
             if problem.kind == ProblemKind::Undefined && problem.near.is_empty() {
-                problem.remedy = format!(
-                    "it may be in what is missing: {}",
-                    missing.join(", ")
-                );
+                problem.remedy = format!("it may be in what is missing: {}", missing.join(", "));
             }
         }
     }

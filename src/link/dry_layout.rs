@@ -157,10 +157,8 @@ impl Layout<'_> {
                 );
             }
             if base.1 == Base::Unknown {
-                base.1 = self.take_slots(
-                    u64::from(object.info.table_size),
-                    object.info.table_align,
-                );
+                base.1 =
+                    self.take_slots(u64::from(object.info.table_size), object.info.table_align);
             }
             if let Some(entry) = self.bases.get_mut(place) {
                 *entry = base;
@@ -187,7 +185,10 @@ impl Layout<'_> {
                 }
             }
             // Functions whose addresses are taken may get slots of their own, and constructors may do anything.
-            let addresses = object.cells.iter().any(|cell| cell.kind == CellKind::Function);
+            let addresses = object
+                .cells
+                .iter()
+                .any(|cell| cell.kind == CellKind::Function);
             self.table_known &= !addresses;
             self.memory_known &= first && module.start.is_none();
         }

@@ -34,6 +34,7 @@
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs` | `dlopen` and its family, for embedders and guests |
 //! | `trace.rs` | `LD_DEBUG` |
+//! | `symbol_list.rs` | the symbols of a file, for tools |
 //!
 //! # Rules
 //!
@@ -93,6 +94,7 @@ mod relocate;
 mod search;
 mod segments;
 mod state;
+mod symbol_list;
 mod symbols;
 mod trace;
 mod undo;
@@ -109,4 +111,5 @@ pub use problems::{Near, Problem, ProblemKind, SymbolKind, WantedSymbol};
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
 pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
 pub use search::{Files, FoundFile, HostFiles, MemoryFiles};
+pub use symbol_list::{SymbolClass, SymbolEntry, symbols_of};
 pub use trace::{TraceSink, TraceTopics};

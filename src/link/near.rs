@@ -69,7 +69,14 @@ pub(super) fn search(
         let Some(table) = view.symbols(id) else {
             continue;
         };
-        search_object(view.name(id), id == importer, table, wanted, budget, &mut found);
+        search_object(
+            view.name(id),
+            id == importer,
+            table,
+            wanted,
+            budget,
+            &mut found,
+        );
     }
     found.sort_by_key(|(nearby, ..)| *nearby);
     found.truncate(MAX_NEAR);
@@ -132,10 +139,7 @@ fn search_object(
         };
         let (why, remedy) = match (nearby, symbol) {
             (Nearby::Same, None) if table.is_wrapped(name) => continue,
-            (Nearby::Same, None) => (
-                "it is hidden, or only imported there".to_string(),
-                None,
-            ),
+            (Nearby::Same, None) => ("it is hidden, or only imported there".to_string(), None),
             (Nearby::Same, Some(_)) => (
                 "it is not in the scope in which the symbol is looked for".to_string(),
                 Some(format!(
@@ -243,7 +247,11 @@ fn c_plus_plus_name(name: &str) -> Option<&str> {
     }
     // Templates and constructors (`C1`), whose names go on, are compared as a whole only.
     let after = rest.get(end..)?;
-    let complete = if nested { after.starts_with('E') } else { !after.starts_with('I') };
+    let complete = if nested {
+        after.starts_with('E')
+    } else {
+        !after.starts_with('I')
+    };
     (end > 0 && complete).then(|| rest.get(..end)).flatten()
 }
 

@@ -187,7 +187,11 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Planner<'_, T> {
     /// Reads and parses a library.
-    pub(super) fn open(&self, store: &mut StoreContextMut<'_, T>, file: &FoundFile) -> Result<Module> {
+    pub(super) fn open(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        file: &FoundFile,
+    ) -> Result<Module> {
         let engine = store.engine().clone();
         let limit = engine.config().limits.module_bytes;
         let bytes = self
@@ -304,7 +308,11 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Finds what one object of the plan needs, and adds what is not loaded.
-    pub(super) fn load_needed(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
+    pub(super) fn load_needed(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        place: usize,
+    ) -> Result<()> {
         let profile = &self.process.0.profile;
         let Some(object) = self.new.get(place) else {
             return Ok(());

@@ -94,7 +94,11 @@ impl<T> Files<T> for HostFiles {
 
     fn list(&self, _data: &mut T, directory: &str) -> io::Result<Vec<String>> {
         let canonical = Path::new(directory).canonicalize()?;
-        if !self.directories.iter().any(|own| canonical.starts_with(own)) {
+        if !self
+            .directories
+            .iter()
+            .any(|own| canonical.starts_with(own))
+        {
             return Ok(Vec::new());
         }
         std::fs::read_dir(canonical)?

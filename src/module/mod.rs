@@ -2,7 +2,7 @@
 //!
 //! Map: `parse` walks the sections and fills [`ModuleInner`] with the help of `types` and `const_expr`;
 //! `validate` validates function bodies; `proposals` holds the accepted features and explains
-//! rejections; `sections` lists what a file consists of; `dylink` and `names` decode their custom sections with the bounded `reader`.
+//! rejections; `patch` changes a file; `disassemble` prints code; `sections` lists what a file consists of; `dylink` and `names` decode their custom sections with the bounded `reader`.
 //!
 //! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
 //! spaces and byte ranges within the file. Only function bodies may be unvalidated, if
@@ -11,18 +11,22 @@
 #![forbid(unsafe_code)]
 
 mod const_expr;
+mod disassemble;
 mod dylink;
 #[cfg(test)]
 mod malformed;
 mod names;
 mod parse;
+mod patch;
 mod proposals;
 mod reader;
 mod sections;
 mod types;
 mod validate;
 
+pub use disassemble::OperatorText;
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub use patch::DylinkPatch;
 pub(crate) use sections::exports_of;
 pub use sections::{Section, sections};
 pub(crate) use types::value as value_type;
@@ -276,6 +280,11 @@ impl Module {
             .map(|import| format!("{}.{}", import.module, import.name))
     }
 
+    /// The name that the name section gives a function. O(log n).
+    pub(crate) fn section_name(&self, index: u32) -> Option<&str> {
+        self.names()?.function(&self.0.bytes, index)
+    }
+
     /// The first function that the name section gives this name. Linear in the number of names.
     pub fn function_named(&self, name: &str) -> Option<u32> {
         self.names()?.function_named(&self.0.bytes, name)
@@ -356,6 +365,19 @@ impl ModuleInner {
 
 fn entry<T>(list: &[T], index: u32) -> Option<&T> {
     list.get(usize::try_from(index).ok()?)
+}
+
+/// A name of a guest's choice for a terminal: control characters are escaped.
+pub(crate) fn printable(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_control() {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
 }
 
 /// Something that validation has proved to exist.

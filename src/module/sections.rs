@@ -4,7 +4,7 @@
 
 use super::reader::{Fault, Reader};
 use super::types::{self, ExternType};
-use super::{FuncType, Module};
+use super::{ExportItem, FuncType, Module};
 use crate::error::{Error, ErrorKind, Result};
 use std::ops::Range;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
@@ -25,8 +25,20 @@ pub struct Section {
 }
 
 const NAMES: [&str; 14] = [
-    "custom", "type", "import", "function", "table", "memory", "global", "export", "start",
-    "element", "code", "data", "data count", "tag",
+    "custom",
+    "type",
+    "import",
+    "function",
+    "table",
+    "memory",
+    "global",
+    "export",
+    "start",
+    "element",
+    "code",
+    "data",
+    "data count",
+    "tag",
 ];
 
 /// Lists the sections of a file, without looking into them.
@@ -71,8 +83,18 @@ impl Module {
 
     /// Byte range of the body of a function; `None` for imported ones.
     pub fn function_body(&self, index: u32) -> Option<Range<usize>> {
-        let defined = usize::try_from(index).ok()?.checked_sub(self.0.imported_funcs)?;
+        let defined = usize::try_from(index)
+            .ok()?
+            .checked_sub(self.0.imported_funcs)?;
         self.0.bodies.get(defined).cloned()
+    }
+
+    /// The index of the function that is exported under a name. O(1).
+    pub fn exported_function(&self, name: &str) -> Option<u32> {
+        match self.0.export(name)? {
+            ExportItem::Func(index) => Some(index),
+            _ => None,
+        }
     }
 
     /// How many functions it has, imported ones first.
@@ -138,9 +160,11 @@ impl Exports {
                         let place = usize::try_from(export.index).unwrap_or(usize::MAX);
                         let ty = match export.kind {
                             ExternalKind::Func => self.function(place).map(ExternType::Func),
-                            ExternalKind::Global => {
-                                globals.get(place).copied().flatten().map(ExternType::Global)
-                            }
+                            ExternalKind::Global => globals
+                                .get(place)
+                                .copied()
+                                .flatten()
+                                .map(ExternType::Global),
                             _ => None,
                         };
                         if let Some(ty) = ty {
