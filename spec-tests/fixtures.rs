@@ -42,7 +42,8 @@ struct Description {
     rules: Vec<String>,
     /// Who confirmed what is expected: `glibc`, `node` (a loader of our own in JavaScript) or `reasoned: …`.
     oracle: String,
-    /// Styles of main module; the file is `main-STYLE.wasm`.
+    /// Styles of main module; the file is `main-STYLE.wasm`. `VARIANT/STYLE`: this and the libraries lie in a folder of
+    /// that name: the same sources, built by other tools or with other flags, or with exchanged roles (`rev`).
     styles: Vec<String>,
     /// Libraries that the embedder loads at start for mains that cannot name them (those without `dylink.0`).
     #[serde(default)]
@@ -169,10 +170,7 @@ fn read_case(name: &str, folder: PathBuf) -> Result<Case, String> {
     {
         return Err(format!("`{rule}` is no rule"));
     }
-    let styles = description
-        .styles
-        .iter()
-        .map(|style| format!("main-{style}.wasm"));
+    let styles = description.styles.iter().map(|style| main_file(style));
     for file in ["expected.txt".to_string()].into_iter().chain(styles) {
         if !folder.join(&file).is_file() {
             return Err(format!("`{file}` is missing; see fixtures/build.sh"));
@@ -189,6 +187,14 @@ fn read_case(name: &str, folder: PathBuf) -> Result<Case, String> {
         folder,
         description,
     })
+}
+
+/// Where the main module of this style lies in its case's folder.
+fn main_file(style: &str) -> String {
+    match style.split_once('/') {
+        Some((variant, style)) => format!("{variant}/main-{style}.wasm"),
+        None => format!("main-{style}.wasm"),
+    }
 }
 
 /// A trial that changes the libraries of a case, with mains of all styles in turn.
@@ -342,8 +348,13 @@ fn run(case: &Case, style: &str, config: Config, root: &Path) -> Result<Outcome,
     let description = &case.description;
     let metered = (config.fuel, config.interruption);
     let engine = Engine::new(config);
-    let file = format!("main-{style}.wasm");
-    let module = Module::new(&engine, &std::fs::read(root.join(&file))?)?;
+    // Guests see the variant's folder as `/`.
+    let path = root.join(main_file(style));
+    let root = path.parent().unwrap_or(root);
+    let file = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let module = Module::new(&engine, &std::fs::read(&path)?)?;
 
     let output = Pipe::capture();
     let mut kernel = KernelBuilder::new()

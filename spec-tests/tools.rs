@@ -60,12 +60,14 @@ fn ldd_prints_the_tree_with_sizes_and_places() {
         "lib/libbase.so",
     ]
     .map(|name| size(&case, name));
+    let here = case.path("").canonicalize().expect("the folder");
+    let here = here.display();
     case.run(&["ldd", "--library-path", "lib", "m.wasm"])
         .prints(&format!(
             "m.wasm  (file {main} B)\n\
-         ├── libleft.so => lib/libleft.so  (file {left} B, memory 16 B at 0x400)\n\
-         │   └── libbase.so => lib/libbase.so  (file {base} B, memory 4 B at 0x420, table 1 at 1)\n\
-         └── libright.so => lib/libright.so  (file {right} B, memory 16 B at 0x410)\n    \
+         ├── libleft.so => {here}/lib/libleft.so  (file {left} B, memory 16 B at 0x400)\n\
+         │   └── libbase.so => {here}/lib/libbase.so  (file {base} B, memory 4 B at 0x420, table 1 at 1)\n\
+         └── libright.so => {here}/lib/libright.so  (file {right} B, memory 16 B at 0x410)\n    \
              └── libbase.so  (above)\n\
          \n\
          4 objects: files {} B, memory 36 B, table 1\n",

@@ -108,6 +108,11 @@ pub struct PackageTable {
     pub version: String,
     /// SHA-256 of the archive.
     pub sha256: String,
+    /// A tar archive in the package whose files take the place of the package's own.
+    pub archive: Option<String>,
+    /// Files and folders that are kept; default: all.
+    #[serde(default)]
+    pub include: Vec<String>,
     /// Files and folders that are left out.
     #[serde(default)]
     pub exclude: Vec<String>,
@@ -284,6 +289,8 @@ impl PackageTable {
             name: self.name.clone(),
             version: self.version.clone(),
             sha256: self.sha256.clone(),
+            archive: self.archive.clone(),
+            include: self.include.clone(),
             exclude: self.exclude.clone(),
         }
     }
@@ -374,6 +381,8 @@ client = "npm"
 name = "@x/kernel"
 version = "1.0.0"
 sha256 = "{SHA}"
+archive = "data.tar"
+include = ["dist"]
 exclude = ["dist/big"]
 
 [[mount]]
@@ -414,8 +423,12 @@ access = "read-write"
         );
         let package = manifest.packages["kernel"].get_ref().package();
         assert_eq!(
-            (package.client, package.exclude),
-            (Client::Npm, vec!["dist/big".to_owned()])
+            (package.client, package.archive.as_deref()),
+            (Client::Npm, Some("data.tar"))
+        );
+        assert_eq!(
+            (&*package.include[0], &*package.exclude[0]),
+            ("dist", "dist/big")
         );
         let mounts: Vec<_> = manifest.mounts.iter().map(Spanned::get_ref).collect();
         assert_eq!(mounts.len(), 4);
@@ -435,8 +448,8 @@ access = "read-write"
             ("description", "desciption", 2, "desciption"),
             ("program-name", "argv0", 13, "argv0"),
             ("table-elements", "table_elements", 21, "table_elements"),
-            ("exclude", "without", 30, "without"),
-            ("archive", "zip", 38, "zip"),
+            ("exclude", "without", 32, "without"),
+            ("archive = \"data.zip", "zip = \"data.zip", 40, "zip"),
         ] {
             let text = full().replacen(find, replace, 1);
             let error = error(&text);

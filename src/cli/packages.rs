@@ -38,6 +38,10 @@ pub struct Package {
     pub version: String,
     /// SHA-256 of the fetched archive in lower-case hexadecimal.
     pub sha256: String,
+    /// A tar archive in the package whose files take the place of the package's own.
+    pub archive: Option<String>,
+    /// Files and folders of the package that are kept; empty: all. Each has to exist.
+    pub include: Vec<String>,
     /// Files and folders of the package that are left out.
     pub exclude: Vec<String>,
 }
@@ -75,8 +79,10 @@ impl Package {
     fn key(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(&self.sha256);
-        for path in &self.exclude {
-            hash.update([0]);
+        let kept = self.archive.iter().map(|path| (1u8, path));
+        let kept = kept.chain(self.include.iter().map(|path| (2, path)));
+        for (kind, path) in kept.chain(self.exclude.iter().map(|path| (0, path))) {
+            hash.update([kind]);
             hash.update(path);
         }
         let name: String = self
@@ -208,6 +214,8 @@ impl PackageCache {
         check_sum(package, &archive)?;
         let mut counted = |count: usize| progress.say(&format!("unpacking ({count} files)"));
         let unpack = Unpack {
+            archive: package.archive.as_deref(),
+            include: &package.include,
             exclude: &package.exclude,
             progress: &mut counted,
         };
@@ -471,6 +479,8 @@ mod tests {
                     name: "@scope/thing".into(),
                     version: "1.2.3".into(),
                     sha256,
+                    archive: None,
+                    include: vec![],
                     exclude: vec![],
                 },
                 temp,
@@ -544,13 +554,17 @@ mod tests {
     }
 
     #[test]
-    fn other_exclusions_are_another_folder() {
+    fn another_choice_of_files_is_another_folder() {
         let mut registry = Registry::new();
         let whole = registry.cache().folder(&registry.package).unwrap();
         registry.package.exclude = vec!["d/b.txt".into()];
         let part = registry.cache().folder(&registry.package).unwrap();
         assert_ne!(whole, part);
         assert!(!part.join("d/b.txt").exists() && part.join("a.txt").exists());
+        registry.package.include = std::mem::take(&mut registry.package.exclude);
+        let other = registry.cache().folder(&registry.package).unwrap();
+        assert_ne!(part, other);
+        assert!(other.join("d/b.txt").exists() && !other.join("a.txt").exists());
     }
 
     #[test]

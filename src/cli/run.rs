@@ -11,7 +11,7 @@ use crate::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
 use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
-use crate::runtime::{Func, Memory, Ref, Store, Val};
+use crate::runtime::{Func, Memory, Store, Val};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -335,14 +335,9 @@ impl Running {
         };
         let handle = self.open(library)?;
         let function = function.unwrap_or("main");
-        let index = self.process.dlsym(&mut self.store, handle, function)?;
-        let table = self.process.table();
-        match table.and_then(|table| table.get(&mut self.store, u64::from(index))) {
-            Some(Ref::Func(Some(func))) => Ok(func),
-            _ => Err(Error::usage(format!(
-                "`{function}` of `{library}` is no function"
-            ))),
-        }
+        self.process
+            .dlsym_function(&mut self.store, handle, function)
+            .map_err(|error| error.context(format!("the entry in `{library}`")))
     }
 
     fn open(&mut self, library: &str) -> Result<u32> {

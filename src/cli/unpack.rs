@@ -3,6 +3,9 @@
 //! Only plain files and folders with plain relative names are unpacked; an archive with anything
 //! else (links, devices, `..`, absolute names) is refused as a whole. The caller gives an empty
 //! folder of its own and removes it after an error.
+//!
+//! Some packages are a wrapping around one tar archive. Then that archive's files can take the place of the
+//! package's: they are unpacked as they are read, and the archive itself is never written.
 
 #![forbid(unsafe_code)]
 
@@ -17,8 +20,12 @@ const MOST_ENTRIES: usize = 200_000;
 /// Most bytes that one archive may unpack to.
 const MOST_BYTES: u64 = 4 << 30;
 
-/// What to leave out and whom to tell.
+/// What to unpack and whom to tell.
 pub struct Unpack<'a> {
+    /// A tar archive (`.tar`, `.tar.gz`, `.tgz`) in the package whose files take the place of the package's.
+    pub archive: Option<&'a str>,
+    /// Files and folders (with everything in them) that are unpacked; empty: all. Each has to exist.
+    pub include: &'a [String],
     /// Files and folders (with everything in them) that are not unpacked, relative to the package.
     pub exclude: &'a [String],
     /// Called with the number of files so far.
@@ -31,32 +38,28 @@ pub struct Unpack<'a> {
 /// The archive is malformed, has an entry that is not allowed, or a file cannot be written.
 pub fn tar_gz<'a>(archive: &Path, target: &'a Path, unpack: Unpack<'a>) -> Result<()> {
     let file = BufReader::new(open(archive)?);
+    let contents = flate2::bufread::MultiGzDecoder::new(file);
+    let shown = archive.display().to_string();
     let mut writer = Writer::new(target, unpack);
-    let mut tar = tar::Archive::new(flate2::bufread::MultiGzDecoder::new(file));
-    let broken = |error: io::Error| {
-        Error::msg(format!(
-            "`{}` is not a sound .tgz archive: {error}",
-            archive.display()
-        ))
-    };
-    for entry in tar.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let name = entry.path().map_err(broken)?.into_owned();
-        let kind = entry.header().entry_type();
-        if kind.is_pax_global_extensions() {
-            continue;
-        }
-        let mut path = plain_path(&name)?;
-        path = path.components().skip(1).collect();
-        if kind.is_dir() {
-            writer.folder(&path)?;
-        } else if kind.is_file() {
-            writer.file(&path, &mut entry)?;
-        } else {
-            return Err(refused(&name, "it is a link or a device"));
+    match writer.unpack.archive {
+        None => tar_entries(contents, &shown, 1, &mut |path, entry| {
+            writer.entry(path, entry)
+        })?,
+        Some(inner) => {
+            let mut found = false;
+            tar_entries(contents, &shown, 1, &mut |path, entry| {
+                if let Entry::File(contents) = entry
+                    && path == Path::new(inner)
+                {
+                    found = true;
+                    return writer.inner_archive(inner, contents);
+                }
+                Ok(())
+            })?;
+            check_inner(found, inner)?;
         }
     }
-    Ok(())
+    writer.finish()
 }
 
 /// Unpacks a zip archive, such as a wheel.
@@ -72,19 +75,70 @@ pub fn zip<'a>(archive: &Path, target: &'a Path, unpack: Unpack<'a>) -> Result<(
         ))
     };
     let mut zip = zip::ZipArchive::new(BufReader::new(open(archive)?)).map_err(broken)?;
+    let mut found = false;
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).map_err(broken)?;
         let name = PathBuf::from(entry.name().map_err(broken)?.into_owned());
         let path = plain_path(&name)?;
-        if entry.is_dir() {
-            writer.folder(&path)?;
-        } else if entry.is_file() {
-            writer.file(&path, &mut entry)?;
+        match writer.unpack.archive {
+            Some(inner) if path == Path::new(inner) && entry.is_file() => {
+                found = true;
+                writer.inner_archive(inner, &mut entry)?;
+            }
+            Some(_) => {}
+            None if entry.is_dir() => writer.folder(&path)?,
+            None if entry.is_file() => writer.file(&path, &mut entry)?,
+            None => return Err(refused(&name, "it is a link")),
+        }
+    }
+    if let Some(inner) = writer.unpack.archive {
+        check_inner(found, inner)?;
+    }
+    writer.finish()
+}
+
+/// What an archive has under a name.
+enum Entry<'a> {
+    Folder,
+    File(&'a mut dyn Read),
+}
+
+/// Reads a tar archive and hands each entry on, without the first components of its name.
+fn tar_entries(
+    contents: impl Read,
+    shown: &str,
+    left_out: usize,
+    each: &mut dyn FnMut(&Path, Entry<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut tar = tar::Archive::new(contents);
+    let broken =
+        |error: io::Error| Error::msg(format!("`{shown}` is not a sound tar archive: {error}"));
+    for entry in tar.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let name = entry.path().map_err(broken)?.into_owned();
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() {
+            continue;
+        }
+        let path: PathBuf = plain_path(&name)?.components().skip(left_out).collect();
+        if kind.is_dir() {
+            each(&path, Entry::Folder)?;
+        } else if kind.is_file() {
+            each(&path, Entry::File(&mut entry))?;
         } else {
-            return Err(refused(&name, "it is a link"));
+            return Err(refused(&name, "it is a link or a device"));
         }
     }
     Ok(())
+}
+
+fn check_inner(found: bool, inner: &str) -> Result<()> {
+    if found {
+        return Ok(());
+    }
+    Err(Error::msg(format!(
+        "the package has no file `{inner}`, the archive whose files are wanted"
+    )))
 }
 
 fn open(archive: &Path) -> Result<File> {
@@ -125,12 +179,15 @@ struct Writer<'a> {
     folders: HashSet<PathBuf>,
     entries: usize,
     bytes: u64,
+    /// Which of the names to include were found.
+    included: Vec<bool>,
 }
 
 impl<'a> Writer<'a> {
     fn new(target: &'a Path, unpack: Unpack<'a>) -> Writer<'a> {
         Writer {
             target,
+            included: vec![false; unpack.include.len()],
             unpack,
             folders: HashSet::new(),
             entries: 0,
@@ -138,8 +195,35 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn entry(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
+        match entry {
+            Entry::Folder => self.folder(path),
+            Entry::File(contents) => self.file(path, contents),
+        }
+    }
+
+    /// Unpacks an archive that is a file of the package; its names are taken as they are.
+    fn inner_archive(&mut self, name: &str, contents: &mut dyn Read) -> Result<()> {
+        let compressed = name.ends_with(".gz") || name.ends_with(".tgz");
+        let contents: Box<dyn Read> = if compressed {
+            Box::new(flate2::read::MultiGzDecoder::new(contents))
+        } else {
+            Box::new(contents)
+        };
+        tar_entries(contents, name, 0, &mut |path, entry| {
+            self.entry(path, entry)
+        })
+    }
+
     fn folder(&mut self, path: &Path) -> Result<()> {
-        if path.as_os_str().is_empty() || self.excluded(path) || self.folders.contains(path) {
+        if self.wanted(path) {
+            self.create_folder(path)?;
+        }
+        Ok(())
+    }
+
+    fn create_folder(&mut self, path: &Path) -> Result<()> {
+        if path.as_os_str().is_empty() || self.folders.contains(path) {
             return Ok(());
         }
         self.count(path)?;
@@ -149,15 +233,15 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, contents: &mut impl Read) -> Result<()> {
-        if self.excluded(path) {
+    fn file(&mut self, path: &Path, contents: &mut dyn Read) -> Result<()> {
+        if !self.wanted(path) {
             return Ok(());
         }
         if path.as_os_str().is_empty() {
             return Err(refused(path, "it has no name inside the package"));
         }
         if let Some(parent) = path.parent() {
-            self.folder(parent)?;
+            self.create_folder(parent)?;
         }
         self.count(path)?;
         let full = self.target.join(path);
@@ -173,11 +257,40 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn excluded(&self, path: &Path) -> bool {
-        self.unpack
+    /// Whether a file or folder is to be unpacked.
+    fn wanted(&mut self, path: &Path) -> bool {
+        let mut included = self.unpack.include.is_empty();
+        for (name, found) in self.unpack.include.iter().zip(&mut self.included) {
+            if path.starts_with(name) {
+                *found = true;
+                included = true;
+            }
+        }
+        let excluded = self
+            .unpack
             .exclude
             .iter()
-            .any(|exclude| path.starts_with(exclude))
+            .any(|exclude| path.starts_with(exclude));
+        included && !excluded
+    }
+
+    /// Checks at the end that everything that was asked for was there.
+    fn finish(self) -> Result<()> {
+        let missing: Vec<&str> = self
+            .unpack
+            .include
+            .iter()
+            .zip(&self.included)
+            .filter(|(_, found)| !**found)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::msg(format!(
+            "the package has no `{}`, which the manifest includes",
+            missing.join("`, `")
+        )))
     }
 
     fn count(&mut self, path: &Path) -> Result<()> {
@@ -241,10 +354,19 @@ mod tests {
             &target,
             Unpack {
                 exclude: &exclude,
-                progress: &mut |_| {},
+                ..everything(&mut |_| {})
             },
         );
         (temp, result)
+    }
+
+    fn everything(progress: &mut dyn FnMut(usize)) -> Unpack<'_> {
+        Unpack {
+            archive: None,
+            include: &[],
+            exclude: &[],
+            progress,
+        }
     }
 
     const FILE: tar::EntryType = tar::EntryType::Regular;
@@ -318,14 +440,7 @@ mod tests {
         fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
         let target = temp.path().join("out");
         fs::create_dir(&target).unwrap();
-        let result = tar_gz(
-            &archive,
-            &target,
-            Unpack {
-                exclude: &[],
-                progress: &mut |_| {},
-            },
-        );
+        let result = tar_gz(&archive, &target, everything(&mut |_| {}));
         assert!(result.is_err());
     }
 
@@ -340,18 +455,127 @@ mod tests {
         zip_file.finish().unwrap();
         let target = temp.path().join("out");
         fs::create_dir(&target).unwrap();
-        zip(
-            &archive,
-            &target,
-            Unpack {
-                exclude: &[],
-                progress: &mut |_| {},
-            },
-        )
-        .unwrap();
+        zip(&archive, &target, everything(&mut |_| {})).unwrap();
         assert_eq!(
             fs::read_to_string(target.join("pkg/__init__.py")).unwrap(),
             "x = 1"
         );
+    }
+
+    /// Unpacks a `.tgz` made of these entries into `out` of a new folder.
+    fn selected(
+        entries: &[(&str, tar::EntryType, &str)],
+        archive: Option<&str>,
+        include: &[&str],
+    ) -> (tempfile::TempDir, Result<()>) {
+        let temp = tempfile::tempdir().unwrap();
+        let package = temp.path().join("a.tgz");
+        tgz(&package, entries);
+        let target = temp.path().join("out");
+        fs::create_dir(&target).unwrap();
+        let include: Vec<String> = include.iter().map(|s| (*s).to_owned()).collect();
+        let result = tar_gz(
+            &package,
+            &target,
+            Unpack {
+                archive,
+                include: &include,
+                ..everything(&mut |_| {})
+            },
+        );
+        (temp, result)
+    }
+
+    #[test]
+    fn only_what_is_included_is_unpacked() {
+        let entries = [
+            ("p/a/b.txt", FILE, "yes"),
+            ("p/a/c.txt", FILE, "no"),
+            ("p/d/e/f.txt", FILE, "yes"),
+            ("p/d.txt", FILE, "no"),
+        ];
+        let (temp, result) = selected(&entries, None, &["a/b.txt", "d"]);
+        result.unwrap();
+        let out = temp.path().join("out");
+        assert!(out.join("a/b.txt").exists() && out.join("d/e/f.txt").exists());
+        assert!(!out.join("a/c.txt").exists() && !out.join("d.txt").exists());
+        let (_temp, result) = selected(&entries, None, &["a", "a/d.txt", "x"]);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("no `a/d.txt`, `x`"), "{error}");
+    }
+
+    #[test]
+    fn the_files_of_an_archive_inside_can_take_the_place_of_the_packages() {
+        let inner = |compressed: bool| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(5);
+            header.set_mode(0o644);
+            let mut builder = tar::Builder::new(Vec::new());
+            builder
+                .append_data(&mut header, "lib/x.so", &b"hello"[..])
+                .unwrap();
+            let bytes = builder.into_inner().unwrap();
+            if !compressed {
+                return bytes;
+            }
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gz.write_all(&bytes).unwrap();
+            gz.finish().unwrap()
+        };
+        for (name, compressed) in [("gen/in.tar", false), ("gen/in.tgz", true)] {
+            let temp = tempfile::tempdir().unwrap();
+            let bytes = inner(compressed);
+            // Once in a tar archive, once in a zip archive.
+            let package = temp.path().join("a.tgz");
+            let gz = flate2::write::GzEncoder::new(
+                File::create(&package).unwrap(),
+                flate2::Compression::fast(),
+            );
+            let mut builder = tar::Builder::new(gz);
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder
+                .append_data(&mut header, format!("package/{name}"), bytes.as_slice())
+                .unwrap();
+            builder.into_inner().unwrap().finish().unwrap();
+            let wheel = temp.path().join("a.whl");
+            let mut zip_file = zip::ZipWriter::new(File::create(&wheel).unwrap());
+            let options = zip::write::SimpleFileOptions::default();
+            zip_file.start_file(name, options).unwrap();
+            zip_file.write_all(&bytes).unwrap();
+            zip_file.finish().unwrap();
+            for (target, is_zip) in [("tar", false), ("zip", true)] {
+                let target = temp.path().join(target);
+                fs::create_dir(&target).unwrap();
+                let include = ["lib/x.so".to_owned()];
+                let mut nobody = |_| {};
+                let unpack = Unpack {
+                    archive: Some(name),
+                    include: &include,
+                    ..everything(&mut nobody)
+                };
+                if is_zip {
+                    zip(&wheel, &target, unpack).unwrap();
+                } else {
+                    tar_gz(&package, &target, unpack).unwrap();
+                }
+                assert_eq!(
+                    fs::read_to_string(target.join("lib/x.so")).unwrap(),
+                    "hello"
+                );
+                assert!(!target.join("gen").exists());
+            }
+        }
+    }
+
+    #[test]
+    fn an_archive_inside_that_is_missing_or_no_archive_is_an_error() {
+        let entries = [("p/a.tar", FILE, "this is no archive at all")];
+        let (_temp, result) = selected(&entries, Some("b.tar"), &[]);
+        assert!(result.unwrap_err().to_string().contains("no file `b.tar`"));
+        let (_temp, result) = selected(&entries, Some("a.tar"), &[]);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("`a.tar` is not a sound tar"), "{error}");
     }
 }

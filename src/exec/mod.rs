@@ -11,7 +11,7 @@ mod num;
 mod table;
 mod value;
 
-pub use coverage::op_coverage;
+pub use coverage::{count_op_pairs, op_coverage, op_pairs};
 
 use crate::config::Engine;
 use crate::error::{Error, Result};
@@ -150,9 +150,9 @@ unsafe fn global_changed(core: *mut StoreCore, global: *mut GlobalRec) {
     }
 }
 
-unsafe fn release(core: *mut StoreCore, group: u32) {
+unsafe fn release(core: *mut StoreCore, groups: std::ops::Range<u32>) {
     // SAFETY: the hook's contract.
-    unsafe { (*core).code.release(group) }
+    unsafe { (*core).code.release(groups) }
 }
 
 /// Enters guest code: a cell with one call and a halt, run on the value stack above what is in use.

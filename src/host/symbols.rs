@@ -71,10 +71,15 @@ impl<T: KernelHost> Files<T> for KernelFiles {
             .metadata_at(At::Root, &identity, true)
             .map_err(io_error)?;
         let is_file = metadata.file_type == FileType::RegularFile;
-        Ok(is_file.then(|| FoundFile {
-            path: path.to_owned(),
-            identity,
-        }))
+        // The guest may change its working directory; the library's own directory must not change with it (N3).
+        let path = match path.strip_prefix('/') {
+            Some(_) => path.to_owned(),
+            None => {
+                let directory = kernel.working_directory().trim_end_matches('/');
+                format!("{directory}/{}", path.trim_start_matches("./"))
+            }
+        };
+        Ok(is_file.then_some(FoundFile { path, identity }))
     }
 
     fn read(&self, data: &mut T, file: &FoundFile, limit: usize) -> io::Result<Vec<u8>> {

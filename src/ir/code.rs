@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// The code of one function. Instructions hold addresses into it, so it never moves.
 pub(crate) struct Code {
@@ -88,12 +89,12 @@ impl CodeMap {
         self.relocations.get(&global).map_or(&[], Vec::as_slice)
     }
 
-    /// Frees all code of a group, and forgets its fields and its globals.
-    pub fn release(&mut self, group: u32) {
-        self.map.retain(|_, code| code.group != group);
+    /// Frees all code of these groups, and forgets its fields and their globals.
+    pub fn release(&mut self, groups: Range<u32>) {
+        self.map.retain(|_, code| !groups.contains(&code.group));
         self.relocations.retain(|global, fields| {
-            fields.retain(|field| field.group != group);
-            global.0 != group && !fields.is_empty()
+            fields.retain(|field| !groups.contains(&field.group));
+            !groups.contains(&global.0) && !fields.is_empty()
         });
     }
 }

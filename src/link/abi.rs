@@ -68,8 +68,7 @@ pub(crate) fn function<T: 'static>(
                 "dlclose" => own.guest_dlclose(&mut store, param(0))?,
                 "dlerror" => own.guest_dlerror(&mut store)?,
                 "dladdr" => own.guest_dladdr(&mut store, param(0), param(1))?,
-                // No program headers exist in WebAssembly, so the callback is called for none.
-                _ => 0,
+                _ => own.guest_iterate_headers(&mut store, param(0), param(1))?,
             };
             if let Some(place) = results.first_mut() {
                 *place = Val::I32(result.cast_signed());
@@ -222,7 +221,7 @@ impl<T: 'static> Process<T> {
     }
 
     /// A name as a string in the guest's memory; each exists once and stays.
-    fn guest_name(
+    pub(super) fn guest_name(
         &self,
         store: &mut StoreContextMut<'_, T>,
         memory: Memory,
@@ -245,7 +244,7 @@ impl<T: 'static> Process<T> {
         Ok(place.base)
     }
 
-    fn write_guest(
+    pub(super) fn write_guest(
         &self,
         store: &mut StoreContextMut<'_, T>,
         memory: Memory,

@@ -23,15 +23,9 @@ impl<T: 'static> Process<T> {
     ) -> Result<Option<Func>> {
         let func = match definition.symbol {
             Symbol::Data { .. } => None,
-            Symbol::Function { export, .. } => {
-                let found = {
-                    let state = self.state();
-                    state.object(definition.object).and_then(|object| {
-                        let name = object.symbols.export_name(export).to_string();
-                        Some((object.instance?, name))
-                    })
-                };
-                found.and_then(|(instance, name)| instance.get_func(&mut *store, &name))
+            Symbol::Function { func, .. } => {
+                let instance = self.instance_of(definition.object);
+                instance.and_then(|instance| instance.func(&*store, func))
             }
             Symbol::Pointer(pointer) => {
                 let address = self.pointer_address(store, definition.object, pointer)?;
@@ -77,28 +71,31 @@ impl<T: 'static> Process<T> {
         export: u32,
         global: u32,
     ) -> Result<Option<u32>> {
-        let (value, name, instance, base, tls_base, flags) = {
+        let (value, symbols, instance, base, tls_base, flags) = {
             let state = self.state();
             let Some(object) = state.object(object) else {
                 return Ok(None);
             };
-            let name = object.symbols.export_name(export).to_string();
-            let flags = object.symbols.flags(&name);
+            let flags = object.symbols.flags(object.symbols.export_name(export));
             let init = usize::try_from(global)
                 .ok()
                 .and_then(|global| object.symbols.module().0.globals.get(global))
-                .and_then(|global| global.init.clone());
+                .and_then(|global| match global.init {
+                    Some(ConstExpr::Value(value)) => Some(value),
+                    _ => None,
+                });
             let base = if object.relocatable {
                 object.memory.base
             } else {
                 0
             };
-            (init, name, object.instance, base, object.tls_base, flags)
+            let symbols = object.symbols.clone();
+            (init, symbols, object.instance, base, object.tls_base, flags)
         };
         let value = match (value, instance) {
-            (Some(ConstExpr::Value(value)), _) => u32::try_from(value & 0xffff_ffff).ok(),
+            (Some(value), _) => u32::try_from(value & 0xffff_ffff).ok(),
             (_, Some(instance)) => instance
-                .get_global(&mut *store, &name)
+                .get_global(&mut *store, symbols.export_name(export))
                 .and_then(|global| global.get(&mut *store).i32())
                 .map(i32::cast_unsigned),
             _ => None,

@@ -5,7 +5,7 @@
 use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
 use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
-use super::profile::UndefinedFunctions;
+use super::profile::{SymbolOrder, UndefinedFunctions};
 use super::state::View;
 use super::symbols::{Symbol, WeakImports};
 use super::trace::TraceTopics;
@@ -14,6 +14,7 @@ use crate::module::{
     ExternKind, FuncType, GlobalType, MemoryType, Module, RefType, TableType, ValType,
 };
 use crate::runtime::StoreContextMut;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// What one object's imports are bound with.
@@ -24,7 +25,12 @@ struct Importer<'a> {
     weak: WeakImports<'a>,
     added_global: &'a [ObjectId],
     options: LoadOptions,
+    /// The first imported function of each name (module, index of its type), once somebody asked.
+    called: OnceCell<HashMap<&'a str, (&'a str, u32)>>,
 }
+
+/// Imports between two looks whether the load has to stop.
+const IMPORTS_AT_ONCE: u32 = 64;
 
 impl<T: 'static> Planner<'_, T> {
     /// Binds all imports of the object at this place of the plan; problems are collected.
@@ -47,6 +53,7 @@ impl<T: 'static> Planner<'_, T> {
             weak: WeakImports::new(module),
             added_global,
             options,
+            called: OnceCell::new(),
         };
         let mut bindings = Vec::with_capacity(module.0.imports.len());
         let mut cells: Vec<PlannedCell> = Vec::new();
@@ -55,6 +62,10 @@ impl<T: 'static> Planner<'_, T> {
         let mut seen_table = false;
         for (number, import) in (0u32..).zip(&module.0.imports) {
             let (from, name) = (&*import.module, &*import.name);
+            if number % IMPORTS_AT_ONCE == 0 {
+                let each = self.lookup.borrow().next_cost();
+                store.pay(each.saturating_mul(u64::from(IMPORTS_AT_ONCE)))?;
+            }
             let bound = match &import.ty {
                 ExternKind::Func(ty) => {
                     let ty = usize::try_from(*ty)
@@ -94,7 +105,6 @@ impl<T: 'static> Planner<'_, T> {
                                     known.insert((kind, name), cells.len());
                                     cells.push(PlannedCell {
                                         import: number,
-                                        kind,
                                         target,
                                     });
                                     Binding::Cell(cells.len() - 1)
@@ -105,6 +115,10 @@ impl<T: 'static> Planner<'_, T> {
             };
             match bound {
                 Ok(binding) => bindings.push(binding),
+                Err(_) if self.problems.is_full() => {
+                    self.problems.add(String::new());
+                    bindings.push(Binding::Undefined(Undefined::Missing));
+                }
                 Err(problem) => {
                     let text = match from {
                         "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
@@ -153,7 +167,11 @@ impl<T: 'static> Planner<'_, T> {
                 }
             }
         }
-        let found = view.find(order, Some(importer.id), name)?;
+        let own = match order {
+            SymbolOrder::OwnFirst => view.find_in([importer.id], name),
+            SymbolOrder::Elf => None,
+        };
+        let found = own.or_else(|| self.lookup.borrow_mut().find(name))?;
         trace.line(
             TraceTopics::BINDINGS,
             format_args!(
@@ -255,8 +273,12 @@ impl<T: 'static> Planner<'_, T> {
                     .and_then(|symbols| symbols.func_type(func)),
                 _ => None,
             };
+            if defined.is_some_and(|defined| defined == ty) {
+                return Ok(Ok(()));
+            }
             let loaded = state.object(found.object).is_some();
-            (defined, view.name(found.object).to_string(), loaded)
+            let provider = view.name(found.object).to_string();
+            (defined.cloned(), provider, loaded)
         };
         let defined = match found.symbol {
             Symbol::Function { .. } => defined,
@@ -361,12 +383,18 @@ impl<T: 'static> Planner<'_, T> {
         name: &str,
     ) -> Option<CellTarget> {
         let module = &*importer.module.0;
-        let called = module.imports.iter().find_map(|import| match import.ty {
-            ExternKind::Func(ty) if &*import.name == name => Some((
-                &*import.module,
-                module.types.get(usize::try_from(ty).ok()?)?.clone(),
-            )),
-            _ => None,
+        let called = importer.called.get_or_init(|| {
+            let mut called = HashMap::new();
+            for import in &module.imports {
+                if let ExternKind::Func(ty) = import.ty {
+                    called.entry(&*import.name).or_insert((&*import.module, ty));
+                }
+            }
+            called
+        });
+        let called = called.get(name).and_then(|(from, ty)| {
+            let ty = module.types.get(usize::try_from(*ty).ok()?)?;
+            Some((*from, ty.clone()))
         });
         let (from, ty) = match called {
             Some(called) => called,

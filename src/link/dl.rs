@@ -6,12 +6,12 @@
 
 use super::graph;
 use super::object::{Definition, Object, ObjectId};
-use super::plan::LoadOptions;
+use super::plan::{LoadOptions, runtime_directories};
 use super::process::Process;
 use super::state::View;
 use super::symbols::Symbol;
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::{AsContextMut, Instance, Ref, StoreContextMut};
+use crate::runtime::{AsContextMut, Func, Instance, Ref, StoreContextMut};
 use std::collections::HashSet;
 
 bitflags::bitflags! {
@@ -111,10 +111,13 @@ impl<T: 'static> Process<T> {
                 Some((object.path.clone(), runtime_path))
             })
         };
-        let requester = requester
-            .as_ref()
-            .map(|(path, runtime_path)| (path.as_str(), runtime_path.as_slice()));
-        let file = match self.find_file(store, name, requester)? {
+        let directories = match requester {
+            Some((path, list)) => {
+                runtime_directories(&path, &list, self.0.profile.max_runtime_path)?
+            }
+            None => Vec::new(),
+        };
+        let file = match self.find_file(store, name, &directories)? {
             Ok(file) => file,
             Err(tried) => {
                 return Err(Error::new(ErrorKind::Link(format!(
@@ -129,7 +132,7 @@ impl<T: 'static> Process<T> {
         };
         let known = self.state().loaded(&file.path, Some(&file.identity));
         if let Some(id) = known {
-            self.state().names.insert(name.to_string(), id);
+            self.state().add_alias(name, id);
             return self.reopen(id, flags);
         }
         if flags.contains(OpenFlags::NOLOAD) {
@@ -185,6 +188,23 @@ impl<T: 'static> Process<T> {
         self.find_symbol(&mut store.as_context_mut(), handle, name, None)
     }
 
+    /// The function behind a symbol, to be called by the host; else as [`Process::dlsym`].
+    ///
+    /// # Errors
+    /// No such handle or symbol, or it is no function.
+    pub fn dlsym_function(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        handle: u32,
+        name: &str,
+    ) -> Result<Func> {
+        let mut store = store.as_context_mut();
+        let (found, place) = self.find_definition(handle, name, None)?;
+        let definition = found.ok_or_else(|| unknown_symbol(name, &place))?;
+        self.definition_func(&mut store, definition)?
+            .ok_or_else(|| Error::new(ErrorKind::Link(format!("symbol `{name}` is no function"))))
+    }
+
     pub(crate) fn find_symbol(
         &self,
         store: &mut StoreContextMut<'_, T>,
@@ -192,41 +212,52 @@ impl<T: 'static> Process<T> {
         name: &str,
         caller: Option<ObjectId>,
     ) -> Result<u32> {
-        let (found, place) = {
-            let state = self.state();
-            let view = View::loaded(&state);
-            let everywhere = handle == RTLD_DEFAULT || state.main.map(handle_of) == Some(handle);
-            if everywhere {
-                let found = view.find(self.0.profile.symbol_order, None, name);
-                (found, "the global scope".to_string())
-            } else if handle == RTLD_NEXT {
-                let caller = caller.ok_or_else(|| {
-                    Error::msg("RTLD_NEXT needs a calling library, but the host called")
-                })?;
-                let order = graph::breadth_first(
-                    view.scope(super::profile::SymbolOrder::Elf, Some(caller)),
-                    |_| &[],
-                );
-                let after = order.into_iter().skip_while(|id| *id != caller).skip(1);
-                let place = format!("the libraries after {}", view.name(caller));
-                (view.find_in(after, name), place)
-            } else {
-                let id = self.opened(&state, handle)?.id;
-                let closure = graph::breadth_first([id], |id| view.needed(id));
-                (view.find_in(closure, name), view.name(id).to_string())
-            }
-        };
-        let missing = || {
-            Error::new(ErrorKind::Link(format!(
-                "Tried to lookup unknown symbol \"{name}\" in dynamic lib: {place}"
-            )))
-        };
+        let (found, place) = self.find_definition(handle, name, caller)?;
+        let missing = || unknown_symbol(name, &place);
         match found {
             Some(definition) => self
                 .definition_address(store, definition)?
                 .ok_or_else(missing),
-            None if handle == RTLD_DEFAULT => self.host_symbol(store, name)?.ok_or_else(missing),
+            // The host comes after all objects (rule R2), so also after the calling one.
+            None if handle == RTLD_NEXT || self.is_everything(handle) => {
+                self.host_symbol(store, name)?.ok_or_else(missing)
+            }
             None => Err(missing()),
+        }
+    }
+
+    /// Whether a handle stands for the global scope.
+    fn is_everything(&self, handle: u32) -> bool {
+        handle == RTLD_DEFAULT || self.state().main.map(handle_of) == Some(handle)
+    }
+
+    /// The definition that a handle leads to, and where it was looked for.
+    fn find_definition(
+        &self,
+        handle: u32,
+        name: &str,
+        caller: Option<ObjectId>,
+    ) -> Result<(Option<Definition>, String)> {
+        let state = self.state();
+        let view = View::loaded(&state);
+        if handle == RTLD_DEFAULT || state.main.map(handle_of) == Some(handle) {
+            let found = view.find(self.0.profile.symbol_order, None, name);
+            Ok((found, "the global scope".to_string()))
+        } else if handle == RTLD_NEXT {
+            let caller = caller.ok_or_else(|| {
+                Error::msg("RTLD_NEXT needs a calling library, but the host called")
+            })?;
+            let order = graph::breadth_first(
+                view.scope(super::profile::SymbolOrder::Elf, Some(caller)),
+                |_| &[],
+            );
+            let after = order.into_iter().skip_while(|id| *id != caller).skip(1);
+            let place = format!("the libraries after {}", view.name(caller));
+            Ok((view.find_in(after, name), place))
+        } else {
+            let id = self.opened(&state, handle)?.id;
+            let closure = graph::breadth_first([id], |id| view.needed(id));
+            Ok((view.find_in(closure, name), view.name(id).to_string()))
         }
     }
 
@@ -280,17 +311,34 @@ impl<T: 'static> Process<T> {
         address: u32,
     ) -> Option<AddressInfo> {
         let mut store = store.as_context_mut();
-        self.data_at(&mut store, address)
-            .or_else(|| self.function_at(&mut store, address))
+        // Low numbers can be both: table indices are more likely asked for than data of a main module with fixed
+        // addresses.
+        self.data_at(&mut store, address, |object| {
+            Some((object.memory.base, object.memory.size))
+        })
+        .or_else(|| self.function_at(&mut store, address))
+        .or_else(|| {
+            self.data_at(&mut store, address, |object| {
+                super::segments::fixed_extent(object).filter(|_| !object.relocatable)
+            })
+        })
     }
 
-    fn data_at(&self, store: &mut StoreContextMut<'_, T>, address: u32) -> Option<AddressInfo> {
+    /// The object whose data, as `extent` tells its first address and size, contains the address.
+    fn data_at(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        address: u32,
+        extent: impl Fn(&Object) -> Option<(u32, u32)>,
+    ) -> Option<AddressInfo> {
         let (id, path, base, symbols) = {
             let state = self.state();
             let object = state.objects.values().find(|object| {
-                address
-                    .checked_sub(object.memory.base)
-                    .is_some_and(|offset| offset < object.memory.size)
+                extent(object).is_some_and(|(base, size)| {
+                    address
+                        .checked_sub(base)
+                        .is_some_and(|offset| offset < size)
+                })
             })?;
             (
                 object.id,
@@ -360,6 +408,12 @@ impl<T: 'static> Process<T> {
     pub(crate) fn set_error(&self, text: String) {
         self.state().error = Some(text);
     }
+}
+
+fn unknown_symbol(name: &str, place: &str) -> Error {
+    Error::new(ErrorKind::Link(format!(
+        "Tried to lookup unknown symbol \"{name}\" in dynamic lib: {place}"
+    )))
 }
 
 pub(crate) fn invalid_handle(handle: u32) -> Error {

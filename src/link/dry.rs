@@ -8,16 +8,17 @@ use super::dry_layout;
 use super::main_module::MainShape;
 use super::near;
 use super::object::ObjectId;
-use super::plan::{About, Binding, LoadOptions, Planner, Undefined};
+use super::plan::{About, Binding, LoadOptions, Planner, Undefined, runtime_directories};
 use super::problems::{Near, Problem, ProblemKind, Problems, SymbolKind, wanted_symbol};
 use super::process::Process;
 use super::profile::UndefinedFunctions;
-use super::search::{SearchPath, directory, file_name, replace_origin};
+use super::search::{directory, file_name};
 use super::state::View;
 use super::symbols::Symbol;
 use crate::error::{Error, Result};
 use crate::module::{ExternType, Module, exports_of};
 use crate::runtime::{AsContextMut, StoreContextMut};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 
 /// Files of the search path that are looked into for a missing symbol.
@@ -190,6 +191,7 @@ impl<T: 'static> Dry<'_, T> {
             object.scope = scope.clone();
         }
         planner.trace_scope(root, &scope);
+        planner.lookup = RefCell::new(planner.lookup_of(&self.global, &scope));
         for place in first..planner.new.len() {
             planner.bind(store, place, &self.global, options)?;
         }
@@ -212,8 +214,9 @@ impl<T: 'static> Dry<'_, T> {
             return Ok(());
         };
         let (path, runtime_path) = (main.path.clone(), main.info.runtime_path.clone());
-        let requester = Some((path.as_str(), runtime_path.as_slice()));
-        let file = match self.planner.process.find_file(store, name, requester)? {
+        let most = self.planner.process.0.profile.max_runtime_path;
+        let directories = runtime_directories(&path, &runtime_path, most)?;
+        let file = match self.planner.process.find_file(store, name, &directories)? {
             Ok(file) => file,
             Err(searched) => {
                 let shown = searched.join(", ");
@@ -432,7 +435,7 @@ impl<T: 'static> Dry<'_, T> {
                     Symbol::Function { func, .. } => {
                         view.symbols(found.object)
                             .and_then(|symbols| symbols.func_type(func))
-                            == wanted.ty
+                            == wanted.ty.as_ref()
                     }
                     _ => false,
                 })
@@ -450,16 +453,14 @@ impl<T: 'static> Dry<'_, T> {
             return;
         }
         let mut bytes_left = MAX_FILE_BYTES;
+        let mut seen = HashSet::new();
         for path in self.other_files(store) {
             let shared = &self.planner.process.0;
             let Ok(Some(file)) = shared.files.find(store.data_mut(), &path) else {
                 continue;
             };
-            if self
-                .planner
-                .known(&file.path, Some(&file.identity))
-                .is_some()
-            {
+            let known = self.planner.known(&file.path, Some(&file.identity));
+            if known.is_some() || !seen.insert(file.identity.clone()) {
                 continue;
             }
             let limit = store.engine().config().limits.module_bytes.min(bytes_left);
@@ -519,11 +520,10 @@ impl<T: 'static> Dry<'_, T> {
         let mut directories: Vec<String> = shared.search.first.clone();
         for object in &self.planner.new {
             let origin = directory(&object.path);
-            let entries = object.info.runtime_path.iter();
+            let most = shared.profile.max_runtime_path;
             directories.extend(
-                entries
-                    .flat_map(|entry| SearchPath::split(entry))
-                    .map(|entry| replace_origin(&entry, origin)),
+                runtime_directories(&object.path, &object.info.runtime_path, most)
+                    .unwrap_or_default(),
             );
             directories.push(origin.to_string());
         }

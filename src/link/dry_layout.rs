@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use super::dry::Base;
-use super::got::CellKind;
 use super::layout::{LoaderMemory, NULL_GUARD, PAGE, TableSlots, align_up, range_end};
 use super::main_module::{MainShape, Place};
 use super::plan::{Binding, NewObject};
@@ -185,10 +184,10 @@ impl Layout<'_> {
                 }
             }
             // Functions whose addresses are taken may get slots of their own, and constructors may do anything.
-            let addresses = object
-                .cells
+            let addresses = module
+                .imports
                 .iter()
-                .any(|cell| cell.kind == CellKind::Function);
+                .any(|import| &*import.module == "GOT.func");
             self.table_known &= !addresses;
             self.memory_known &= first && module.start.is_none();
         }
@@ -254,7 +253,7 @@ fn has_allocator(object: &NewObject) -> bool {
     .into_iter()
     .any(|(name, ty)| match object.symbols.lookup(name) {
         Some(super::symbols::Symbol::Function { func, .. }) => {
-            object.symbols.func_type(func).as_ref() == Some(ty)
+            object.symbols.func_type(func) == Some(ty)
         }
         Some(super::symbols::Symbol::Pointer(_)) => true,
         _ => false,

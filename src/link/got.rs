@@ -63,7 +63,6 @@ impl LoaderValue {
 pub(crate) struct Cell {
     /// The import's place in the module; several imports of one name share the cell.
     pub import: u32,
-    pub kind: CellKind,
     pub target: CellTarget,
     pub global: Global,
 }

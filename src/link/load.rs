@@ -20,8 +20,14 @@ use super::undo::ends_process;
 use crate::error::{Error, Result};
 use crate::module::{ExternKind, GlobalType, ValType};
 use crate::runtime::{Extern, Func, Global, Instance, Mark, StoreContextMut, Val};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+/// Imports or cells between two looks whether the load has to stop.
+pub(super) const AT_ONCE: usize = 64;
+
+/// What they cost in fuel.
+pub(super) const AT_ONCE_COST: u64 = 256;
 
 /// A load that is being carried out.
 pub(super) struct Load<'p, T: 'static> {
@@ -151,7 +157,9 @@ impl<T: 'static> Load<'_, T> {
                     captured: captured(new),
                     scope: new.scope.clone(),
                     cells: Vec::new(),
+                    cell_places: cell_places(new),
                     pending: Vec::new(),
+                    aliases: 0,
                     opens: 0,
                     stays: startup,
                     created: Vec::new(),
@@ -181,6 +189,7 @@ impl<T: 'static> Load<'_, T> {
         };
         let (id, name) = (object.id, object.name.clone());
         let module = object.symbols.module().clone();
+        store.pay(AT_ONCE_COST)?;
         self.process
             .0
             .trace
@@ -221,13 +230,15 @@ impl<T: 'static> Load<'_, T> {
         };
         let id = object.id;
         let mut cells = Vec::with_capacity(object.cells.len());
-        for planned in &object.cells {
+        for (number, planned) in object.cells.iter().enumerate() {
+            if number % AT_ONCE == 0 {
+                store.pay(AT_ONCE_COST)?;
+            }
             // What is known already is filled in now: relocation functions that run as start functions (LLVM 14 and
             // before) read it (rule G4).
             let value = self.cell_value(store, planned.target)?.unwrap_or(POISON);
             cells.push(Cell {
                 import: planned.import,
-                kind: planned.kind,
                 target: planned.target,
                 global: Global::cell(&mut *store, value)?,
             });
@@ -298,7 +309,11 @@ impl<T: 'static> Load<'_, T> {
         };
         let mut imports = Vec::with_capacity(module.0.imports.len());
         let mut pending = Vec::new();
-        for (binding, import) in object.bindings.iter().zip(&module.0.imports) {
+        for (number, (binding, import)) in object.bindings.iter().zip(&module.0.imports).enumerate()
+        {
+            if number % AT_ONCE == 0 {
+                store.pay(AT_ONCE_COST)?;
+            }
             let item = match binding {
                 Binding::Memory => {
                     Extern::Memory(self.process.memory().ok_or_else(|| missing("a memory"))?)
@@ -406,6 +421,19 @@ impl<T: 'static> Load<'_, T> {
     }
 }
 
+/// The cell of each import that has one, for objects that tell addresses by their cells.
+fn cell_places(new: &NewObject) -> Arc<HashMap<u32, usize>> {
+    if !new.symbols.has_pointers() {
+        return Arc::default();
+    }
+    let places = (0u32..).zip(&new.bindings);
+    let cells = places.filter_map(|(import, binding)| match binding {
+        Binding::Cell(cell) => Some((import, *cell)),
+        _ => None,
+    });
+    Arc::new(cells.collect())
+}
+
 /// The objects that the bindings and cells of a new object lead to.
 fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
     let bindings = new.bindings.iter().filter_map(|binding| match binding {
@@ -419,6 +447,11 @@ fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
     bindings
         .chain(cells)
         .filter(|object| *object != new.id)
+        // Most lead to where the one before led.
+        .scan(None, |last, object| {
+            Some((last.replace(object) != Some(object)).then_some(object))
+        })
+        .flatten()
         .collect()
 }
 

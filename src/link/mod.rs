@@ -19,12 +19,13 @@
 //! | file | concept |
 //! |---|---|
 //! | `process.rs` | the handle, its builder, host symbols, information for embedders |
+//! | `host_linker.rs` | a `Linker` as the host symbols of a process |
 //! | `profile.rs` | choices and limits |
 //! | `search.rs` | names, search paths, files |
 //! | `graph.rs` | walks over NEEDED without recursion |
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
-//! | `plan.rs`, `bind.rs` | the plan of a load |
+//! | `plan.rs`, `bind.rs`, `lookup.rs` | the plan of a load |
 //! | `problems.rs`, `near.rs` | what is wrong with a load, and what is nearly right |
 //! | `dry.rs`, `dry_layout.rs` | a load that is only planned |
 //! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
@@ -32,7 +33,7 @@
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
 //! | `undo.rs` | failed loads, destructors, unloading |
-//! | `dl.rs`, `abi.rs` | `dlopen` and its family, for embedders and guests |
+//! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
 //! | `trace.rs` | `LD_DEBUG` |
 //! | `symbol_list.rs` | the symbols of a file, for tools |
 //!
@@ -77,9 +78,12 @@ mod dry;
 mod dry_layout;
 mod got;
 mod graph;
+mod headers;
+mod host_linker;
 mod late;
 mod layout;
 mod load;
+mod lookup;
 mod main_module;
 mod memory;
 mod near;

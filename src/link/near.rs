@@ -107,7 +107,7 @@ fn search_object(
         let near = Near {
             provider: provider.to_string(),
             name: wanted.name.clone(),
-            ty: table.func_type(func),
+            ty: table.func_type(func).cloned(),
             why: "it is defined there, but not exported".into(),
         };
         let remedy = format!(
@@ -134,7 +134,7 @@ fn search_object(
         }
         let symbol = table.lookup(name);
         let ty = match symbol {
-            Some(Symbol::Function { func, .. }) => table.func_type(func),
+            Some(Symbol::Function { func, .. }) => table.func_type(func).cloned(),
             _ => None,
         };
         let (why, remedy) = match (nearby, symbol) {

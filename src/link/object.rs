@@ -4,7 +4,7 @@
 use super::got::Cell;
 use super::symbols::{Symbol, SymbolTable};
 use crate::runtime::{Func, Instance, Mark};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Names an object for as long as the process lives; never used again for another one.
@@ -79,8 +79,12 @@ pub(crate) struct Object {
     /// The object whose opening brought it in, with everything that needs, breadth-first: its local scope.
     pub scope: Arc<[ObjectId]>,
     pub cells: Vec<Cell>,
+    /// The cell of each import that has one: places in `cells`.
+    pub cell_places: Arc<HashMap<u32, usize>>,
     /// Imports that became deferred functions, with the definition they wait for.
     pub pending: Vec<(Func, Definition)>,
+    /// Names that were added since it was loaded.
+    pub aliases: u32,
     /// Open handles.
     pub opens: u32,
     /// Loaded at startup, or opened with `RTLD_NODELETE`: never unloaded.

@@ -222,6 +222,7 @@ impl<T: 'static> Load<'_, T> {
     /// Gives every new object that has none yet its memory, slots and stack.
     pub(super) fn reserve(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         for place in 0..self.new.len() {
+            store.pay(1)?;
             let Some(object) = self.new.get(place) else {
                 continue;
             };
@@ -314,9 +315,10 @@ impl<T: 'static> Load<'_, T> {
 
     /// Grows memory and table to what the new objects declare as their minimum (rule S5).
     pub(super) fn check_minima(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let (memory, table) = (self.process.memory(), self.process.table());
         for object in &self.new {
             for import in &object.symbols.module().0.imports {
-                match (&import.ty, self.process.memory(), self.process.table()) {
+                match (&import.ty, memory, table) {
                     (ExternKind::Memory(ty), Some(memory), _) => {
                         let missing = ty.minimum.saturating_sub(memory.size(&*store));
                         if missing > 0 {

@@ -4,21 +4,30 @@
 //! definition. It collects all problems and reports them at once. A process whose plan failed is untouched.
 #![forbid(unsafe_code)]
 
+use super::lookup::Lookup;
 use super::main_module::{MainShape, Place, is_relocatable};
 use super::object::{Definition, ObjectId};
 pub(crate) use super::problems::{About, Problems};
 use super::process::Process;
-use super::search::{FoundFile, file_name, search_goes_on};
+use super::search::{FoundFile, SearchPath, Tried, file_name, search_goes_on};
 use super::state::View;
 use super::symbols::SymbolTable;
 use super::trace::TraceTopics;
-use super::{got::CellKind, got::CellTarget, got::LoaderValue, graph};
+use super::undo::ends_process;
+use super::{got::CellTarget, got::LoaderValue, graph};
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{DylinkInfo, Module};
 use crate::runtime::{Func, Global, StoreContextMut};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
+
+/// What looking for a file costs in fuel, besides what its length costs.
+const FILE_COST: u64 = 1000;
+
+/// What 64 bytes of a file cost in fuel when it is parsed.
+const PARSE_COST: u64 = 16;
 
 /// Objects named in the chain from a missing library to the main module.
 const MAX_CHAIN: usize = 8;
@@ -57,7 +66,6 @@ pub(crate) enum Undefined {
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedCell {
     pub import: u32,
-    pub kind: CellKind,
     pub target: CellTarget,
 }
 
@@ -108,6 +116,10 @@ pub(crate) struct Planner<'p, T: 'static> {
     names: HashMap<String, ObjectId>,
     identities: HashMap<String, ObjectId>,
     pub problems: Problems,
+    /// Where symbols are looked for.
+    pub(super) lookup: RefCell<Lookup>,
+    /// Paths that were tried so far.
+    tried: usize,
 }
 
 impl<T: 'static> Process<T> {
@@ -154,34 +166,36 @@ impl<T: 'static> Process<T> {
             names: HashMap::new(),
             identities: HashMap::new(),
             problems: Problems::default(),
+            lookup: RefCell::default(),
+            tried: 0,
         }
     }
 
-    /// The file of a library that `requester` asks for by name (rule N1), or where it was looked for.
+    /// The file of a library (rule N1), or where it was looked for. `directories` are those of the runtime path of the object
+    /// that asks for it.
     pub(crate) fn find_file(
         &self,
         store: &mut StoreContextMut<'_, T>,
         name: &str,
-        requester: Option<(&str, &[String])>,
+        directories: &[String],
     ) -> Result<Result<FoundFile, Vec<String>>> {
         let trace = &self.0.trace;
         trace.line(TraceTopics::LIBS, format_args!("find library={name}"));
-        let candidates = self.0.search.candidates(name, requester);
-        for path in &candidates {
+        let mut tried = Tried::default();
+        for path in self.0.search.candidates(name, directories) {
+            store.pay(FILE_COST)?;
             trace.line(TraceTopics::LIBS, format_args!("  trying file={path}"));
-            match self.0.files.find(store.data_mut(), path) {
+            match self.0.files.find(store.data_mut(), &path) {
                 Ok(Some(found)) => return Ok(Ok(found)),
                 Ok(None) => {}
                 Err(error) if search_goes_on(&error) => {}
                 Err(source) => {
-                    return Err(Error::new(ErrorKind::Io {
-                        path: path.clone(),
-                        source,
-                    }));
+                    return Err(Error::new(ErrorKind::Io { path, source }));
                 }
             }
+            tried.add(path);
         }
-        Ok(Err(candidates))
+        Ok(Err(tried.list()))
     }
 }
 
@@ -194,6 +208,7 @@ impl<T: 'static> Planner<'_, T> {
     ) -> Result<Module> {
         let engine = store.engine().clone();
         let limit = engine.config().limits.module_bytes;
+        store.pay(0)?;
         let bytes = self
             .process
             .0
@@ -205,6 +220,8 @@ impl<T: 'static> Planner<'_, T> {
                     source,
                 })
             })?;
+        let cost = u64::try_from(bytes.len() / 64).unwrap_or(u64::MAX);
+        store.pay(cost.saturating_mul(PARSE_COST))?;
         let module = Module::with_name(&engine, bytes, file_name(&file.path))?;
         let inner = &*module.0;
         if module.dylink().is_none() {
@@ -287,7 +304,7 @@ impl<T: 'static> Planner<'_, T> {
             next += 1;
         }
         // Undefined symbols of an incomplete graph would only repeat what is missing.
-        self.give_up(&[])?;
+        self.give_up(store, &[])?;
 
         let (scope, init_order, added_global) = self.order(root, options);
         for object in &mut self.new {
@@ -295,10 +312,11 @@ impl<T: 'static> Planner<'_, T> {
         }
         self.trace_scope(root, &scope);
         self.check_places();
+        self.lookup = RefCell::new(self.lookup_of(&added_global, &scope));
         for place in 0..self.new.len() {
             self.bind(store, place, &added_global, options)?;
         }
-        self.give_up(&added_global)?;
+        self.give_up(store, &added_global)?;
         Ok(Plan {
             new: self.new,
             root,
@@ -331,10 +349,11 @@ impl<T: 'static> Planner<'_, T> {
                 profile.max_needed,
             ));
         }
+        let directories = runtime_directories(&path, &runtime_path, profile.max_runtime_path)?;
         let mut needed = Vec::new();
         let mut seen = HashSet::new();
         for name in &wanted {
-            let Some(found) = self.one_needed(store, id, &path, &runtime_path, name)? else {
+            let Some(found) = self.one_needed(store, id, &directories, name)? else {
                 continue;
             };
             if seen.insert(found) {
@@ -351,16 +370,30 @@ impl<T: 'static> Planner<'_, T> {
         &mut self,
         store: &mut StoreContextMut<'_, T>,
         id: ObjectId,
-        path: &str,
-        runtime_path: &[String],
+        directories: &[String],
         name: &str,
     ) -> Result<Option<ObjectId>> {
         if let Some(known) = self.known(name, None) {
             return Ok(Some(known));
         }
-        let requester = Some((path, runtime_path));
-        let file = match self.process.find_file(store, name, requester)? {
+        let search = &self.process.0.search;
+        self.tried = self
+            .tried
+            .saturating_add(search.candidates(name, directories).count());
+        let most = self.process.0.profile.max_searched;
+        if self.tried > most {
+            return Err(limit(
+                "paths to look for needed libraries at, in one load".into(),
+                self.tried,
+                most,
+            ));
+        }
+        let file = match self.process.find_file(store, name, directories)? {
             Ok(file) => file,
+            Err(_) if self.problems.is_full() => {
+                self.problems.add(String::new());
+                return Ok(None);
+            }
             Err(tried) => {
                 let chain = self.chain(id);
                 let shown = if tried.is_empty() {
@@ -391,6 +424,7 @@ impl<T: 'static> Planner<'_, T> {
                 None,
                 Some(id),
             ))),
+            Err(error) if ends_process(&error) => Err(error),
             Err(error) => {
                 let chain = self.chain(id);
                 self.problems.add_about(
@@ -494,6 +528,19 @@ impl<T: 'static> Planner<'_, T> {
         (scope.into(), init_order, added_global)
     }
 
+    /// The scope of the new objects.
+    pub(super) fn lookup_of(&self, added_global: &[ObjectId], scope: &[ObjectId]) -> Lookup {
+        let state = self.process.state();
+        let order = state.global.iter().chain(added_global).chain(scope);
+        Lookup::new(order.filter_map(|id| {
+            let symbols = match self.place(*id).and_then(|place| self.new.get(place)) {
+                Some(new) => &new.symbols,
+                None => &state.object(*id)?.symbols,
+            };
+            Some((*id, symbols.clone()))
+        }))
+    }
+
     pub(super) fn trace_scope(&self, root: ObjectId, scope: &[ObjectId]) {
         let trace = &self.process.0.trace;
         if !trace.wants(TraceTopics::SCOPES) {
@@ -549,6 +596,24 @@ impl<T: 'static> Planner<'_, T> {
             ));
         }
     }
+}
+
+/// The directories of an object's runtime path.
+///
+/// # Errors
+/// There are too many.
+pub(crate) fn runtime_directories(
+    path: &str,
+    runtime_path: &[String],
+    most: usize,
+) -> Result<Vec<String>> {
+    SearchPath::runtime_directories(path, runtime_path, most).map_err(|count| {
+        limit(
+            format!("directories in the runtime path of `{path}`"),
+            count,
+            most,
+        )
+    })
 }
 
 pub(crate) fn limit(what: String, needed: usize, allowed: usize) -> Error {

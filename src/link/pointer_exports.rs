@@ -155,7 +155,11 @@ fn add(one: Address, other: Address) -> Option<Address> {
     }
 }
 
-/// The operators of a function that the module defines.
+/// Declarations of locals that such functions and wrappers have at most: compilers write one for each type.
+const MAX_LOCALS: u32 = 16;
+
+/// The operators of a function that the module defines; none if it declares so many locals that it must be a longer
+/// one. (A hostile file may export one function very often, so a look at it has to be short.)
 pub(crate) fn operators(
     module: &ModuleInner,
     func: u32,
@@ -166,9 +170,11 @@ pub(crate) fn operators(
     let range = module.bodies.get(body)?.clone();
     let start = range.start;
     let bytes = module.bytes.get(range)?;
-    FunctionBody::new(BinaryReader::new(bytes, u64::try_from(start).ok()?))
-        .get_operators_reader()
-        .ok()
+    let body = FunctionBody::new(BinaryReader::new(bytes, u64::try_from(start).ok()?));
+    if body.get_locals_reader().ok()?.get_count() > MAX_LOCALS {
+        return None;
+    }
+    body.get_operators_reader().ok()
 }
 
 /// Whether a function has no parameters and, as `gives` says, one i32 result or none.

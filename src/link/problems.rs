@@ -12,11 +12,15 @@ use super::state::View;
 use super::symbols::Symbol;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{ExternKind, FuncType};
+use crate::runtime::StoreContextMut;
 use std::collections::HashSet;
 use std::fmt::{self, Write};
 
 /// Problems that are listed; the rest is counted.
 const MAX_LISTED: usize = 1000;
+
+/// Bytes of text after which problems are only counted.
+const MAX_TEXT: usize = 1 << 20;
 
 /// Problems of a failed load for which something near is looked for.
 const MAX_EXPLAINED: usize = 8;
@@ -164,6 +168,7 @@ pub(crate) enum About {
 #[derive(Default)]
 pub(crate) struct Problems {
     entries: Vec<(String, About)>,
+    bytes: usize,
     more: usize,
     seen: HashSet<String>,
 }
@@ -175,11 +180,17 @@ impl Problems {
     }
 
     pub fn add_about(&mut self, line: String, about: About) {
-        if self.entries.len() >= MAX_LISTED {
+        if self.is_full() {
             self.more += 1;
         } else if self.seen.insert(line.clone()) {
+            self.bytes = self.bytes.saturating_add(line.len());
             self.entries.push((line, about));
         }
+    }
+
+    /// Whether more problems are only counted.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_LISTED || self.bytes >= MAX_TEXT
     }
 
     /// An error that lists the sentences.
@@ -202,7 +213,14 @@ fn error_of(parts: Vec<String>, more: usize) -> Result<()> {
 
 impl<T: 'static> Planner<'_, T> {
     /// An error that lists all problems so far, the first ones with what is near.
-    pub(super) fn give_up(&mut self, added_global: &[ObjectId]) -> Result<()> {
+    ///
+    /// # Errors
+    /// Always one if there are problems; and the guest's fuel or time is used up.
+    pub(super) fn give_up(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        added_global: &[ObjectId],
+    ) -> Result<()> {
         let problems = std::mem::take(&mut self.problems);
         if problems.entries.is_empty() {
             return Ok(());
@@ -215,6 +233,8 @@ impl<T: 'static> Planner<'_, T> {
             let problem = self.explain(line, about, added_global, &mut budget);
             parts.push(problem.to_string());
         }
+        let looked_at = u64::try_from(near::BUDGET - budget).unwrap_or(u64::MAX);
+        store.pay(looked_at)?;
         parts.extend(entries.map(|(line, _)| line));
         error_of(parts, more)
     }

@@ -60,6 +60,10 @@ pub struct Profile {
     pub max_libraries: usize,
     /// Most entries of one library's list of needed ones. Default: 10,000.
     pub max_needed: usize,
+    /// Most directories in one library's runtime path. Default: 256.
+    pub max_runtime_path: usize,
+    /// Most paths at which one load looks for needed libraries. Default: 250,000.
+    pub max_searched: usize,
 }
 
 impl Default for Profile {
@@ -77,6 +81,8 @@ impl Default for Profile {
             table_elements: 0,
             max_libraries: 20_000,
             max_needed: 10_000,
+            max_runtime_path: 256,
+            max_searched: 250_000,
         }
     }
 }

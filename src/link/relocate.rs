@@ -4,7 +4,7 @@
 
 use super::bind::signature_mismatch;
 use super::got::CellTarget;
-use super::load::Load;
+use super::load::{AT_ONCE, AT_ONCE_COST, Load};
 use super::object::{Definition, ObjectId, Status};
 use super::plan::Problems;
 use super::pointer_exports::Pointer;
@@ -30,14 +30,16 @@ impl<T: 'static> Load<'_, T> {
                 }
             };
             let mut later = Vec::new();
+            store.pay(AT_ONCE_COST)?;
             for (func, definition) in pending {
                 let Some(target) = self.process.definition_func(store, definition)? else {
                     later.push((func, definition));
                     continue;
                 };
                 let (wanted, defined) = (func.ty(&*store), target.ty(&*store));
-                let provider = self.process.state().name(definition.object).to_string();
+                let provider = || self.process.state().name(definition.object).to_string();
                 if wanted != defined {
+                    let provider = provider();
                     let text = signature_mismatch(
                         &symbol_name(self.process, definition),
                         &wanted,
@@ -46,6 +48,7 @@ impl<T: 'static> Load<'_, T> {
                     );
                     problems.add(format!("{text}, wanted by `{}`", object.name));
                 } else if func.bind(&mut *store, target).is_err() {
+                    let provider = provider();
                     problems.add(format!(
                         "function `{}` of `{provider}` is only an import that is exported again and leads back to itself, wanted by `{}`",
                         symbol_name(self.process, definition), object.name
@@ -103,7 +106,10 @@ impl<T: 'static> Load<'_, T> {
         }
         for _ in 0..MAX_ALIAS_PASSES {
             let mut later = Vec::new();
-            for (id, cell) in open {
+            for (number, (id, cell)) in open.into_iter().enumerate() {
+                if number % AT_ONCE == 0 {
+                    store.pay(AT_ONCE_COST)?;
+                }
                 match self.cell_value(store, cell.target)? {
                     Some(value) => cell.global.set(&mut *store, Val::I32(value))?,
                     None => later.push((id, cell)),
@@ -160,6 +166,7 @@ impl<T: 'static> Load<'_, T> {
     pub(super) fn relocate(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         for step in ["__wasm_apply_data_relocs", "__wasm_init_tls"] {
             for id in self.init_order.clone() {
+                store.pay(1)?;
                 let Some(instance) = self.process.instance_of(id) else {
                     continue;
                 };
@@ -216,6 +223,7 @@ impl<T: 'static> Load<'_, T> {
             order.insert(0, id);
         }
         for id in order {
+            store.pay(1)?;
             self.construct_one(store, id)?;
         }
         Ok(())

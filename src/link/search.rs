@@ -8,10 +8,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Bytes of the longest path that is tried.
+const MAX_PATH: usize = 4096;
+
+/// Paths that a message lists.
+const MAX_TRIED_SHOWN: usize = 20;
+
 /// A library file that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundFile {
-    /// The path that leads to it; its directory is the file's `$ORIGIN`.
+    /// The path that leads to it, absolute if the working directory can change; its directory is the file's `$ORIGIN`
+    /// (N3).
     pub path: String,
     /// What makes the file the same under all its names (canonical path, or device and inode): rule N4.
     pub identity: String,
@@ -75,7 +82,7 @@ impl<T> Files<T> for HostFiles {
             return Ok(None);
         }
         Ok(Some(FoundFile {
-            path: path.to_string(),
+            path: std::path::absolute(path)?.to_string_lossy().into_owned(),
             identity: canonical.to_string_lossy().into_owned(),
         }))
     }
@@ -202,33 +209,80 @@ pub(crate) struct SearchPath {
 impl SearchPath {
     /// The entries of a `LD_LIBRARY_PATH`: separated by colons or newlines, an empty one is the working directory.
     pub fn split(list: &str) -> Vec<String> {
-        if list.is_empty() {
-            return Vec::new();
-        }
-        list.split([':', '\n'])
-            .map(|entry| if entry.is_empty() { "." } else { entry }.to_string())
-            .collect()
+        entries(list).map(str::to_string).collect()
     }
 
-    /// The paths to try for `name`, in order (N1). `requester` is the object that asks: its path and runtime path
-    /// count, not those of the objects that need it (N2).
-    pub fn candidates(&self, name: &str, requester: Option<(&str, &[String])>) -> Vec<String> {
-        if name.contains('/') {
-            return vec![name.to_string()];
+    /// The directories of the runtime path of an object that was found at `path`, in order. Those that are longer than
+    /// any path are left out: the search would go on after them (N5).
+    ///
+    /// # Errors
+    /// There are more than `most`: their number.
+    pub fn runtime_directories(
+        path: &str,
+        runtime_path: &[String],
+        most: usize,
+    ) -> Result<Vec<String>, usize> {
+        let count: usize = runtime_path.iter().map(|list| entries(list).count()).sum();
+        if count > most {
+            return Err(count);
         }
-        let mut paths: Vec<String> = self.first.iter().map(|dir| join(dir, name)).collect();
-        if let Some((path, runtime_path)) = requester {
-            let origin = directory(path);
-            paths.extend(
-                runtime_path
-                    .iter()
-                    .flat_map(|entry| SearchPath::split(entry))
-                    .map(|entry| join(&replace_origin(&entry, origin), name)),
-            );
-        }
-        paths.extend(self.last.iter().map(|dir| join(dir, name)));
-        paths
+        let origin = directory(path);
+        Ok(runtime_path
+            .iter()
+            .flat_map(|list| entries(list))
+            .filter_map(|entry| replace_origin(entry, origin))
+            .collect())
     }
+
+    /// The paths to try for `name`, in order (N1). `directories` are those of the runtime path of the object that asks,
+    /// not of the objects that need it (N2).
+    pub fn candidates<'a>(
+        &'a self,
+        name: &'a str,
+        directories: &'a [String],
+    ) -> impl Iterator<Item = String> + 'a {
+        let is_path = name.contains('/');
+        let itself = is_path.then(|| name.to_string());
+        let directories = [&self.first[..], directories, &self.last[..]];
+        let found = directories
+            .into_iter()
+            .filter(move |_| !is_path)
+            .flatten()
+            .map(move |directory| join(directory, name));
+        itself.into_iter().chain(found)
+    }
+}
+
+/// Paths that were tried in vain, for messages.
+#[derive(Default)]
+pub(crate) struct Tried {
+    shown: Vec<String>,
+    more: usize,
+}
+
+impl Tried {
+    pub fn add(&mut self, path: String) {
+        if self.shown.len() < MAX_TRIED_SHOWN {
+            self.shown.push(path);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The first of them, and how many more there are.
+    pub fn list(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.shown.push(format!("{} more places", self.more));
+        }
+        self.shown
+    }
+}
+
+/// The entries of a list of directories: an empty one is the working directory, an empty list has none.
+fn entries(list: &str) -> impl Iterator<Item = &str> {
+    list.split([':', '\n'])
+        .filter(move |_| !list.is_empty())
+        .map(|entry| if entry.is_empty() { "." } else { entry })
 }
 
 /// Whether a search goes on after this error (N5).
@@ -264,11 +318,17 @@ pub(crate) fn join(directory: &str, name: &str) -> String {
     }
 }
 
-/// Replaces every `${ORIGIN}`, and `$ORIGIN` where a component ends (N3).
-pub(crate) fn replace_origin(entry: &str, origin: &str) -> String {
-    let mut out = String::with_capacity(entry.len() + origin.len());
+/// Replaces every `${ORIGIN}`, and `$ORIGIN` where a component ends (N3). `None` if it becomes longer than any path.
+fn replace_origin(entry: &str, origin: &str) -> Option<String> {
+    if entry.len() > MAX_PATH {
+        return None;
+    }
+    let mut out = String::with_capacity(entry.len());
     let mut rest = entry;
     while let Some(at) = rest.find('$') {
+        if out.len() > MAX_PATH {
+            return None;
+        }
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         if let Some(after) = from.strip_prefix("${ORIGIN}") {
@@ -286,7 +346,7 @@ pub(crate) fn replace_origin(entry: &str, origin: &str) -> String {
         }
     }
     out.push_str(rest);
-    out
+    (out.len() <= MAX_PATH).then_some(out)
 }
 
 #[cfg(test)]
@@ -300,16 +360,40 @@ mod tests {
         }
     }
 
+    fn candidates(name: &str, directories: &[String]) -> Vec<String> {
+        path().candidates(name, directories).collect()
+    }
+
+    #[test]
+    fn a_runtime_path_has_bounds() {
+        let lists = ["a:b".to_string(), "c\nd".to_string()];
+        let directories = |most| SearchPath::runtime_directories("/x/m", &lists, most);
+        assert_eq!(directories(3), Err(4));
+        assert_eq!(directories(4).unwrap(), ["a", "b", "c", "d"]);
+        // Each `$ORIGIN` is replaced, but no path becomes longer than a path may be.
+        let long = [
+            format!("{}$ORIGIN", "$ORIGIN/".repeat(3)),
+            "$ORIGIN/".repeat(12_000),
+            "x".repeat(5000),
+            "/ok".to_string(),
+        ];
+        let found = SearchPath::runtime_directories("/origin/of/m", &long, 100).unwrap();
+        let first = "/origin/of/".repeat(3) + "/origin/of";
+        assert_eq!(found, [first.as_str(), "/ok"]);
+    }
+
     #[test]
     fn a_name_with_a_slash_is_a_path() {
-        assert_eq!(path().candidates("./a.so", None), ["./a.so"]);
+        assert_eq!(candidates("./a.so", &["/opt".into()]), ["./a.so"]);
     }
 
     #[test]
     fn the_library_path_comes_before_the_runtime_path_and_that_before_the_defaults() {
         let runtime_path = ["$ORIGIN/sub:/opt".to_string()];
+        let directories =
+            SearchPath::runtime_directories("/app/main.wasm", &runtime_path, 2).unwrap();
         assert_eq!(
-            path().candidates("a.so", Some(("/app/main.wasm", &runtime_path))),
+            candidates("a.so", &directories),
             [
                 "/one/a.so",
                 "/two/a.so",
@@ -322,9 +406,10 @@ mod tests {
 
     #[test]
     fn origin_is_replaced_at_component_boundaries_only() {
-        assert_eq!(replace_origin("$ORIGIN", "/a"), "/a");
-        assert_eq!(replace_origin("${ORIGIN}x/$ORIGIN/y", "/a"), "/ax//a/y");
-        assert_eq!(replace_origin("$ORIGINAL/$", "/a"), "$ORIGINAL/$");
+        let replace = |entry| replace_origin(entry, "/a").unwrap();
+        assert_eq!(replace("$ORIGIN"), "/a");
+        assert_eq!(replace("${ORIGIN}x/$ORIGIN/y"), "/ax//a/y");
+        assert_eq!(replace("$ORIGINAL/$"), "$ORIGINAL/$");
     }
 
     #[test]

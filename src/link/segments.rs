@@ -5,6 +5,7 @@
 
 use super::object::Object;
 use super::plan::Problems;
+use super::symbols::Symbol;
 use crate::module::{ConstExpr, ConstOp, ModuleInner, SegmentMode};
 
 /// Adds a problem for every active segment that leaves the object's memory or slots.
@@ -50,6 +51,34 @@ pub(crate) fn check(object: &Object, problems: &mut Problems) {
             }
         }
     }
+}
+
+/// First address and length of the data of an object with fixed addresses: from its first active segment to the end that
+/// it exports (`__data_end`, else `__heap_base`), else to the end of its last one. `None`: it has no data.
+pub(crate) fn fixed_extent(object: &Object) -> Option<(u32, u32)> {
+    let inner = &*object.symbols.module().0;
+    let constant = |index: u32| match inner.globals.get(usize::try_from(index).ok()?)?.init {
+        Some(ConstExpr::Value(value)) => u32::try_from(value & 0xffff_ffff).ok(),
+        _ => None,
+    };
+    let (mut first, mut end) = (u32::MAX, 0);
+    for segment in &inner.data {
+        if let SegmentMode::Active { index: 0, offset } = &segment.mode
+            && let Some(start) = evaluate(offset, &constant)
+        {
+            let length = u32::try_from(segment.range.len()).unwrap_or(u32::MAX);
+            first = first.min(start);
+            end = end.max(start.saturating_add(length));
+        }
+    }
+    let told = ["__data_end", "__heap_base"].into_iter().find_map(|name| {
+        match object.symbols.lookup(name)? {
+            Symbol::Data { global, .. } => constant(global),
+            _ => None,
+        }
+    });
+    end = end.max(told.unwrap_or(0));
+    (first < end).then(|| (first, end - first))
 }
 
 fn within(start: u32, length: usize, base: u32, size: u32) -> bool {

@@ -2,7 +2,7 @@
 //! while it is borrowed, so that `dlopen` may be called from a constructor that `dlopen` called.
 #![forbid(unsafe_code)]
 
-use super::got::{CellKind, FunctionIndices};
+use super::got::FunctionIndices;
 use super::layout::{LoaderMemory, TableSlots};
 use super::object::{Definition, MemoryPlace, Object, ObjectId};
 use super::plan::NewObject;
@@ -11,6 +11,12 @@ use super::symbols::SymbolTable;
 use crate::module::FuncType;
 use crate::runtime::{Func, Global, Instance, Mark, Memory, Table};
 use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Names of one object that are kept besides those of its load.
+const MAX_ALIASES: u32 = 8;
+
+/// Bytes of the longest of them.
+const MAX_ALIAS: usize = 256;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -52,6 +58,8 @@ pub(crate) struct State {
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
     pub retired: Vec<Vec<(Mark, Mark)>>,
+    /// How many objects were unloaded again after they had been loaded.
+    pub unloaded: u64,
     /// How many constructors have ended so far.
     pub constructed: u64,
     /// Objects that are gone but whose code and cells are still in the store.
@@ -69,6 +77,18 @@ impl State {
             .get(name)
             .or_else(|| self.identities.get(identity?))
             .copied()
+    }
+
+    /// One more name of a loaded object. Only a few are kept, because a path can be written in any number of ways; by
+    /// the others the object is found through its file.
+    pub fn add_alias(&mut self, name: &str, id: ObjectId) {
+        if let Some(object) = self.objects.get_mut(&id)
+            && object.aliases < MAX_ALIASES
+            && name.len() <= MAX_ALIAS
+        {
+            object.aliases += 1;
+            self.names.insert(name.to_string(), id);
+        }
     }
 
     /// The name of an object for messages.
@@ -177,23 +197,8 @@ impl State {
     /// The GOT cell of an object for one of its imports.
     pub fn cell(&self, object: ObjectId, import: u32) -> Option<Global> {
         let object = self.object(object)?;
-        let wanted = object
-            .symbols
-            .module()
-            .0
-            .imports
-            .get(usize::try_from(import).ok()?)?;
-        let kind = match &*wanted.module {
-            "GOT.mem" => CellKind::Data,
-            _ => CellKind::Function,
-        };
-        object
-            .cells
-            .iter()
-            .find(|cell| {
-                cell.kind == kind && object.symbols.import_name(cell.import) == Some(&wanted.name)
-            })
-            .map(|cell| cell.global)
+        let place = *object.cell_places.get(&import)?;
+        object.cells.get(place).map(|cell| cell.global)
     }
 
     /// The objects that only `gone` keeps: everything among `among` that needs an object of `gone` or is bound to one,
@@ -203,23 +208,22 @@ impl State {
         gone: &HashSet<ObjectId>,
         among: impl Fn(ObjectId) -> bool,
     ) -> HashSet<ObjectId> {
-        let mut all = gone.clone();
-        loop {
-            let before = all.len();
-            for (id, object) in &self.objects {
-                let depends = object.needed.iter().any(|needed| all.contains(needed))
-                    || object
-                        .captured
-                        .iter()
-                        .any(|captured| all.contains(captured));
-                if depends && among(*id) {
-                    all.insert(*id);
-                }
-            }
-            if all.len() == before {
-                return all;
+        let mut dependents: HashMap<ObjectId, Vec<ObjectId>> = HashMap::new();
+        for object in self.objects.values().filter(|object| among(object.id)) {
+            for on in object.needed.iter().chain(&object.captured) {
+                dependents.entry(*on).or_default().push(object.id);
             }
         }
+        let mut all = gone.clone();
+        let mut open: Vec<ObjectId> = gone.iter().copied().collect();
+        while let Some(id) = open.pop() {
+            for dependent in dependents.remove(&id).unwrap_or_default() {
+                if all.insert(dependent) {
+                    open.push(dependent);
+                }
+            }
+        }
+        all
     }
 
     /// Sorts objects into the order in which they end: reverse to that of their constructors (rule U2).

@@ -134,6 +134,11 @@ impl SymbolTable {
                 .is_some_and(|export| matches!(export.item, ExportItem::Func(_)))
     }
 
+    /// Whether some symbols are addresses that functions tell.
+    pub fn has_pointers(&self) -> bool {
+        !self.pointers.is_empty()
+    }
+
     /// The field name of an import.
     pub fn import_name(&self, import: u32) -> Option<&str> {
         let import = self.module.0.imports.get(usize::try_from(import).ok()?)?;
@@ -149,10 +154,10 @@ impl SymbolTable {
     }
 
     /// The type of a function.
-    pub fn func_type(&self, func: u32) -> Option<FuncType> {
+    pub fn func_type(&self, func: u32) -> Option<&FuncType> {
         let inner = &*self.module.0;
         let ty = *inner.funcs.get(usize::try_from(func).ok()?)?;
-        inner.types.get(usize::try_from(ty).ok()?).cloned()
+        inner.types.get(usize::try_from(ty).ok()?)
     }
 
     /// Flags of an export; none if the object says nothing about it.

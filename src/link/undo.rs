@@ -279,6 +279,8 @@ impl<T: 'static> Process<T> {
         {
             let mut state = self.state();
             state.spent = state.spent.saturating_add(created.len());
+            let unloaded = u64::try_from(created.len()).unwrap_or(u64::MAX);
+            state.unloaded = state.unloaded.saturating_add(unloaded);
             state.retired.append(&mut created);
         }
         self.release_retired(store);

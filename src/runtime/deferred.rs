@@ -61,7 +61,11 @@ impl Func {
     /// parameters in order; a callee with fewer parameters gets the first ones. Traps if the types do not fit otherwise.
     ///
     /// It needs no memory of its own: the callee's is switched to if the caller runs with another one.
-    pub(crate) fn trampoline(
+    ///
+    /// # Panics
+    /// If that parameter does not exist or is not an `i32`, the table is not one of functions, or it belongs to another
+    /// store.
+    pub fn trampoline(
         mut store: impl AsContextMut,
         ty: FuncType,
         table: Table,

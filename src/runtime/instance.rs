@@ -121,6 +121,17 @@ impl Instance {
         }
     }
 
+    /// The function with this index in the index space of the instance's module.
+    pub(crate) fn func(&self, store: impl AsContext, index: u32) -> Option<Func> {
+        let instance = store.as_context().0.core.instance(*self);
+        // SAFETY: the record is live while the store is borrowed; index spaces hold live records.
+        unsafe {
+            let funcs = &(*instance).funcs;
+            let record = *funcs.get(usize::try_from(index).ok()?)?;
+            Some((*record).handle(self.store))
+        }
+    }
+
     /// An exported function.
     pub fn get_func(&self, store: impl AsContextMut, name: &str) -> Option<Func> {
         self.get_export(store, name)?.into_func()

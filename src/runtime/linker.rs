@@ -179,6 +179,14 @@ impl<T: 'static> Linker<T> {
         self.get(store, module, name)?.into_func()
     }
 
+    /// The type of a host function; `None` if nothing or something else has this name.
+    pub(crate) fn host_function_type(&self, module: &str, name: &str) -> Option<&FuncType> {
+        match self.definitions.get(module)?.get(name)? {
+            Definition::Host { ty, .. } => Some(ty),
+            Definition::Item(_) => None,
+        }
+    }
+
     /// Every function import of `module` without a definition becomes one that traps with its name.
     ///
     /// # Errors

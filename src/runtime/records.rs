@@ -249,6 +249,6 @@ pub(crate) struct Hooks {
         unsafe fn(core: *mut super::store::StoreCore, func: *mut FuncRec, target: *mut FuncRec),
     /// The value of a cell has changed: patches the constants that code made of it.
     pub global_changed: unsafe fn(core: *mut super::store::StoreCore, global: *mut GlobalRec),
-    /// Frees the code of all functions of a group that is released.
-    pub release: unsafe fn(core: *mut super::store::StoreCore, group: u32),
+    /// Frees the code of all functions of the groups with these numbers, which are released.
+    pub release: unsafe fn(core: *mut super::store::StoreCore, groups: std::ops::Range<u32>),
 }

@@ -61,14 +61,14 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
                 }
             }
         }
+        if !held {
+            ((*core).hooks.release)(core, released.clone());
+        }
         for number in released {
-            if held {
-                if let Some(group) = (&mut (*core).groups).take(number) {
-                    (&mut (*core).held).push(*group);
-                }
-            } else if (&(*core).groups).get(number).is_some() {
-                ((*core).hooks.release)(core, number);
-                drop((&mut (*core).groups).take(number));
+            if let Some(group) = (&mut (*core).groups).take(number)
+                && held
+            {
+                (&mut (*core).held).push(*group);
             }
         }
     }

@@ -15,6 +15,7 @@ use super::{Global, Instance, Memory, Table};
 use crate::config::Engine;
 use crate::error::{Error, Result};
 use crate::ir::code::CodeMap;
+use crate::trap::TrapCode;
 use std::collections::HashMap;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
@@ -275,6 +276,16 @@ impl<T: 'static> StoreContextMut<'_, T> {
         self.0.core.set_deadline(after)
     }
 
+    /// Pays for work that the engine does on behalf of guests outside of their code, such as loading a library: looks
+    /// whether they are to stop, and, while guest code runs, takes `cost` of its fuel. So a file that makes the engine
+    /// work hard is no way around a limit of time or fuel. (What the embedder asks for itself costs no fuel.)
+    ///
+    /// # Errors
+    /// The trap `Interrupted` or `OutOfFuel`.
+    pub(crate) fn pay(&mut self, cost: u64) -> Result<()> {
+        self.0.core.pay(cost)
+    }
+
     /// Marks the present state: everything created later can be released together.
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.0.core.next_group())
@@ -320,10 +331,21 @@ impl StoreCore {
         // Addresses that mean a range: its code (a return address may be one past the last call) and its functions'
         // records, which hold the cells that calls jump to.
         let mut meanings: Vec<(usize, usize, usize)> = Vec::new();
+        // The ranges by their first group: they do not overlap.
+        let mut sorted: Vec<(u32, u32, usize)> = ranges
+            .iter()
+            .enumerate()
+            .filter(|(_, (from, to))| from < to)
+            .map(|(place, (from, to))| (from.0, to.0, place))
+            .collect();
+        sorted.sort_unstable();
         for (start, code) in self.code.iter() {
-            let range = ranges
-                .iter()
-                .position(|(from, to)| (from.0..to.0).contains(&code.group));
+            let behind = sorted.partition_point(|(from, ..)| *from <= code.group);
+            let range = behind
+                .checked_sub(1)
+                .and_then(|place| sorted.get(place))
+                .filter(|(_, to, _)| code.group < *to)
+                .map(|(.., range)| *range);
             if let Some(range) = range {
                 meanings.push((start, start + code.words.len() * 8, range));
             }
@@ -449,6 +471,28 @@ impl StoreCore {
                 "the engine does not allow interruption: set `Config::interruption` when it is made",
             ))
         }
+    }
+
+    /// See [`StoreContextMut::pay`].
+    fn pay(&mut self, cost: u64) -> Result<()> {
+        let config = self.engine.config();
+        if config.fuel && self.ctx.depth > 0 {
+            match self.ctx.fuel.checked_sub(cost) {
+                Some(left) => self.ctx.fuel = left,
+                None => {
+                    self.ctx.fuel = 0;
+                    return Err(Error::from(TrapCode::OutOfFuel));
+                }
+            }
+        }
+        if config.interruption {
+            let interrupted = self.interrupt.swap(false, Ordering::Relaxed);
+            let late = self.deadline.is_some_and(|end| Instant::now() >= end);
+            if interrupted || late {
+                return Err(Error::from(TrapCode::Interrupted));
+            }
+        }
+        Ok(())
     }
 
     /// The number that the next group will have.

@@ -4,6 +4,7 @@
 //! skipped up to the end or `else` of its block.
 
 use super::emit::{Fixup, NONE};
+use super::locals::Assigned;
 use super::stack::{Operand, Place, Popped};
 use super::{NEAR, Translator, class};
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub(super) struct Block {
     else_fixup: Option<Fixup>,
     /// It has a fuel check of its own.
     checked: bool,
+    /// Locals that surely hold a value at its start, and on all branches to its end.
+    assigned: Assigned,
 }
 
 /// The type of a block. Cheap to clone: blocks nest millions deep, and a type may have a thousand results.
@@ -75,28 +78,6 @@ impl Translator<'_> {
         }
     }
 
-    /// Zeroes the locals behind the parameters (scratch slots included).
-    pub(super) fn zero_locals(&mut self) {
-        let count = self.locals.len() - self.params;
-        if count == 0 {
-            return;
-        }
-        let form = match count {
-            1..=4 => count as u16,
-            5 | 6 => 5,
-            7 | 8 => 6,
-            _ => 0,
-        };
-        // The forms for 6 and 8 and the even count of the loop may zero a slot more: that of the stack's height 0.
-        self.max_height = self.max_height.max(3);
-        let first = self.params as u64 * 8;
-        let slots = count + if self.far { super::SCRATCH_SLOTS } else { 0 };
-        let word = first | (slots.next_multiple_of(2) as u64) << 32;
-        let form = if self.far { 0 } else { form };
-        self.out.emit(Family::Enter.form(form), word);
-        self.out.label();
-    }
-
     pub(super) fn open_function(&mut self, ty: &FuncType) {
         self.blocks.push(Block {
             height: 0,
@@ -105,6 +86,7 @@ impl Translator<'_> {
             fixups: Vec::new(),
             else_fixup: None,
             checked: false,
+            assigned: self.zeroing.open(),
         });
     }
 
@@ -137,6 +119,7 @@ impl Translator<'_> {
             fixups: Vec::new(),
             else_fixup: None,
             checked,
+            assigned: self.zeroing.open(),
         });
         Ok(())
     }
@@ -158,6 +141,7 @@ impl Translator<'_> {
             fixups: Vec::new(),
             else_fixup: Some(fixup),
             checked: false,
+            assigned: self.zeroing.open(),
         });
         Ok(())
     }
@@ -170,7 +154,9 @@ impl Translator<'_> {
             self.settle_from(block.height);
             let start = self.out.emit(Family::Jump.form(0), 0);
             block.fixups.push(Fixup::Displacement { start, field: 12 });
+            self.zeroing.leave(&mut block.assigned);
         }
+        self.zeroing.restart(&block.assigned);
         self.truncate(block.height);
         self.forget_accumulators();
         let here = self.out.label();
@@ -195,6 +181,8 @@ impl Translator<'_> {
             self.settle_from(block.height);
         }
         let joined = !block.fixups.is_empty() || block.else_fixup.is_some();
+        self.zeroing
+            .join(&block.assigned, !self.dead, block.else_fixup.is_some());
         if joined || self.dead {
             self.forget_accumulators();
             let here = self.out.label();
@@ -271,7 +259,10 @@ impl Translator<'_> {
         if let Some(block) = self.blocks.get_mut(index) {
             match block.loop_start {
                 Some(start) => self.out.fix(fixup, start),
-                None => block.fixups.push(fixup),
+                None => {
+                    block.fixups.push(fixup);
+                    self.zeroing.leave(&mut block.assigned);
+                }
             }
         }
     }

@@ -129,6 +129,33 @@ impl Emitter {
         self.last = self.before.take();
     }
 
+    /// Takes a finished instruction out of the whole. No displacement may lead over it.
+    pub fn remove(&mut self, place: usize, words: usize) {
+        self.code.drain(place..place + words);
+        self.starts.retain(|start| *start as usize != place);
+        let moved = |word: u32| {
+            word - if word as usize > place {
+                words as u32
+            } else {
+                0
+            }
+        };
+        for start in &mut self.starts {
+            *start = moved(*start);
+        }
+        for entry in &mut self.jump_entries {
+            *entry = moved(*entry);
+            let target = &mut self.code[*entry as usize];
+            *target -= words as u64;
+        }
+        for (word, _) in &mut self.places {
+            *word = moved(*word);
+        }
+        for field in &mut self.relocations {
+            field.word = moved(field.word as u32) as usize;
+        }
+    }
+
     /// A label is here: nothing before may be patched as "last" or fused with what follows.
     pub fn label(&mut self) -> usize {
         self.last = None;

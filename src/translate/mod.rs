@@ -16,6 +16,7 @@ mod control;
 mod emit;
 mod fuse;
 mod listing;
+mod locals;
 mod stack;
 mod visit;
 
@@ -149,6 +150,7 @@ struct Translator<'a> {
     /// Cells that the function reads: the global and its present value.
     cells: Vec<((u32, u32), u32)>,
     cell_numbers: HashMap<(u32, u32), u32>,
+    zeroing: locals::Zeroing,
 }
 
 /// Slots between parameters and other locals that bring far operands near: an instruction has at most four
@@ -202,6 +204,7 @@ impl<'a> Translator<'a> {
             checks: Vec::new(),
             cells: Vec::new(),
             cell_numbers: HashMap::new(),
+            zeroing: locals::Zeroing::new(params),
         };
         translator.enter(ty);
         let mut reader = body.get_operators_reader().map_err(unreadable)?;
@@ -224,6 +227,7 @@ impl<'a> Translator<'a> {
 
     fn finish(mut self, ty: &FuncType) -> Result<Option<Translation>> {
         self.close_checks(0);
+        self.zero_what_is_read();
         // Code cells never end inside an instruction that is read ahead.
         self.out
             .emit(crate::ir::ops::Family::Unreachable.form(0), 0);

@@ -80,6 +80,7 @@ impl Translator<'_> {
             }
             Select | TypedSelect { .. } => self.select(),
             LocalGet { local_index } => {
+                self.zeroing.read(local_index);
                 let ty = self
                     .locals
                     .get(local_index as usize)
@@ -87,8 +88,14 @@ impl Translator<'_> {
                     .unwrap_or(I32);
                 self.push(Place::Local(local_index), ty);
             }
-            LocalSet { local_index } => self.local_set(local_index, false),
-            LocalTee { local_index } => self.local_set(local_index, true),
+            LocalSet { local_index } => {
+                self.local_set(local_index, false);
+                self.zeroing.wrote(local_index);
+            }
+            LocalTee { local_index } => {
+                self.local_set(local_index, true);
+                self.zeroing.wrote(local_index);
+            }
             GlobalGet { global_index } => self.global_get(global_index),
             GlobalSet { global_index } => self.global_set(global_index),
             I32Const { value } => self.push(Place::Const(u64::from(value as u32)), I32),

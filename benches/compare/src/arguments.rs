@@ -10,6 +10,8 @@ Usage: compare [SUBCOMMAND] [FLAGS]
   check             runs the workloads with small sizes in every engine and compares the results with native ones
   load FILE...      times loading modules (parse, validate, ready to be instantiated) and the growth of resident memory
   cold              times whole processes: `dynlink run` against wasmtime's Cranelift only compiling the same main module
+  python            times Python benchmarks that are warm, in `dynlink run`, in a native python3 and in those of --also
+  publish [FILE...] all of the above (load: python3.11.wasm and the files); writes README's figures and benches/measured.*
 
   --engines A,B     only these engines
   --workloads A,B   only these workloads (speed, check)
@@ -20,6 +22,7 @@ Usage: compare [SUBCOMMAND] [FLAGS]
   --dynlink FILE    the command (cold; default target/release/dynlink)
   --program FILE    the program's manifest (cold; default fixtures/programs/python311.toml)
   --main FILE       the main library that Cranelift compiles (cold; e.g. python.wasm)
+  --also NAME=CMD   one more command that runs Python scripts (python; may be repeated)
   --code TEXT       what Python runs (cold; default: numpy's sum)
 ";
 
@@ -43,6 +46,7 @@ pub struct Arguments {
     pub program: Option<PathBuf>,
     pub main: Option<PathBuf>,
     pub code: String,
+    pub also: Vec<String>,
 }
 
 impl Arguments {
@@ -58,6 +62,7 @@ impl Arguments {
             dynlink: None,
             program: None,
             main: None,
+            also: Vec::new(),
             code: "import numpy; print(numpy.arange(10).sum())".to_owned(),
         };
         let mut words = words.into_iter();
@@ -88,6 +93,7 @@ impl Arguments {
                 "--dynlink" => arguments.dynlink = Some(value()?.into()),
                 "--program" => arguments.program = Some(value()?.into()),
                 "--main" => arguments.main = Some(value()?.into()),
+                "--also" => arguments.also.push(value()?),
                 "--code" => arguments.code = value()?,
                 flag if flag.starts_with('-') => {
                     return Err(format!("unknown flag {flag}\n\n{USAGE}"));

@@ -3,29 +3,37 @@
 
 use crate::arguments::Arguments;
 use crate::clock::{children_time, median};
-use crate::report::table;
+use crate::report::{Table, table};
 use crate::{Outcome, emit, load};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+/// Runs the subcommand.
 pub fn cold(arguments: &Arguments) -> Outcome<()> {
+    let measured = measure(arguments)?;
+    emit(arguments, &table(arguments.format, &measured))
+}
+
+/// The command to time and the manifest of the program, or their defaults.
+pub fn command_and_program(arguments: &Arguments) -> Outcome<(PathBuf, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let default = |path: &str| root.join(path);
-    let dynlink = arguments
-        .dynlink
-        .clone()
-        .unwrap_or_else(|| default("target/release/dynlink"));
-    let program = arguments
-        .program
-        .clone()
-        .unwrap_or_else(|| default("fixtures/programs/python311.toml"));
+    let or =
+        |path: &Option<PathBuf>, default: &str| path.clone().unwrap_or_else(|| root.join(default));
+    let dynlink = or(&arguments.dynlink, "target/release/dynlink");
     if !dynlink.exists() {
         return Err(format!(
             "{} does not exist; build it with `cargo build --release`, or give --dynlink",
             dynlink.display()
         ));
     }
+    let program = or(&arguments.program, "fixtures/programs/python311.toml");
+    Ok((dynlink, program))
+}
+
+/// The figures as a table.
+pub fn measure(arguments: &Arguments) -> Outcome<Table> {
+    let (dynlink, program) = command_and_program(arguments)?;
     let ours = || {
         let mut command = Command::new(&dynlink);
         command
@@ -95,19 +103,14 @@ pub fn cold(arguments: &Arguments) -> Outcome<()> {
             format!("{:.3}", column(0, 1) / column(1, 1)),
         ],
     ];
-    let title = format!(
-        "Cold start, whole process, medians of {} rounds",
-        arguments.rounds
-    );
-    emit(
-        arguments,
-        &table(
-            arguments.format,
-            &title,
-            &["process", "wall, ms", "CPU, ms"],
-            rows,
+    Ok(Table {
+        title: format!(
+            "Cold start, whole process, medians of {} rounds",
+            arguments.rounds
         ),
-    )
+        head: ["process", "wall, ms", "CPU, ms"].map(str::to_owned).into(),
+        rows,
+    })
 }
 
 /// Wall and CPU milliseconds of a process.
@@ -125,7 +128,7 @@ fn time(mut command: Command) -> Outcome<[f64; 2]> {
 }
 
 /// `--main`, or `python3.11.wasm` in the cache that `dynlink run` fills.
-fn main_library(arguments: &Arguments) -> Outcome<PathBuf> {
+pub fn main_library(arguments: &Arguments) -> Outcome<PathBuf> {
     if let Some(path) = &arguments.main {
         return Ok(path.clone());
     }
@@ -133,8 +136,12 @@ fn main_library(arguments: &Arguments) -> Outcome<PathBuf> {
     let cache =
         cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let cache = cache.ok_or("no cache folder is known; give --main PATH")?;
-    find(&cache.join("dynlink"), "python3.11.wasm", 8)
-        .ok_or_else(|| format!("no python3.11.wasm below {}; give --main PATH", cache.display()))
+    find(&cache.join("dynlink"), "python3.11.wasm", 8).ok_or_else(|| {
+        format!(
+            "no python3.11.wasm below {}; give --main PATH",
+            cache.display()
+        )
+    })
 }
 
 fn find(folder: &Path, name: &str, depth: u32) -> Option<PathBuf> {

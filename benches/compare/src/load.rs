@@ -4,7 +4,7 @@
 use crate::arguments::Arguments;
 use crate::clock::{median, process_time, resident_bytes};
 use crate::engines::{self, Engine};
-use crate::report::table;
+use crate::report::{Table, table};
 use crate::{Outcome, emit, guarded};
 use std::process::Command;
 use std::time::Instant;
@@ -27,55 +27,67 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
     }
     let mut text = String::new();
     for file in &arguments.files {
-        let bytes = std::fs::metadata(file)
-            .map_err(|e| format!("{file}: {e}"))?
-            .len();
-        let modes: Vec<(&str, &str)> = engines
-            .iter()
-            .flat_map(|engine| {
-                engine
-                    .load_modes()
-                    .iter()
-                    .map(|mode| (engine.name(), *mode))
-            })
-            .collect();
-        let mut results: Vec<Outcome<Vec<[f64; FIGURES]>>> =
-            modes.iter().map(|_| Ok(Vec::new())).collect();
-        for _ in 0..arguments.rounds {
-            for ((engine, mode), result) in modes.iter().zip(&mut results) {
-                let Ok(figures) = result else { continue };
-                // A compiler of seconds does not need many rounds.
-                if figures.len() >= 2 && figures[0][0] > 1000.0 * LONG_SECONDS {
-                    continue;
-                }
-                match measure(engine, mode, file) {
-                    Ok(found) => figures.push(found),
-                    Err(reason) => *result = Err(reason),
-                }
+        text.push_str(&table(
+            arguments.format,
+            &one_file(arguments, engines, file)?,
+        ));
+    }
+    emit(arguments, &text)
+}
+
+/// The figures of all engines on one module.
+pub fn one_file(arguments: &Arguments, engines: &[Box<dyn Engine>], file: &str) -> Outcome<Table> {
+    let bytes = std::fs::metadata(file)
+        .map_err(|e| format!("{file}: {e}"))?
+        .len();
+    let modes: Vec<(&str, &str)> = engines
+        .iter()
+        .flat_map(|engine| {
+            let modes = engine.load_modes().iter();
+            modes.map(|mode| (engine.name(), *mode))
+        })
+        .collect();
+    let mut results: Vec<Outcome<Vec<[f64; FIGURES]>>> =
+        modes.iter().map(|_| Ok(Vec::new())).collect();
+    for _ in 0..arguments.rounds {
+        for ((engine, mode), result) in modes.iter().zip(&mut results) {
+            let Ok(figures) = result else { continue };
+            // A compiler of seconds does not need many rounds.
+            if figures.len() >= 2 && figures[0][0] > 1000.0 * LONG_SECONDS {
+                continue;
+            }
+            match measure(engine, mode, file) {
+                Ok(found) => figures.push(found),
+                Err(reason) => *result = Err(reason),
             }
         }
-        let rows = modes.iter().zip(&results).map(|((engine, mode), result)| {
-            let mut row = vec![(*engine).to_owned(), (*mode).to_owned()];
-            match result {
-                Ok(figures) => {
-                    row.extend((0..FIGURES).map(|i| {
-                        let column: Vec<f64> = figures.iter().map(|figure| figure[i]).collect();
-                        format!("{:.2}", median(&column))
-                    }));
-                }
-                Err(reason) => {
-                    row.extend((1..FIGURES).map(|_| "n/a".to_owned()));
-                    row.push(reason.lines().next().unwrap_or_default().to_owned());
-                }
+    }
+    let rows = modes.iter().zip(&results).map(|((engine, mode), result)| {
+        let mut row = vec![(*engine).to_owned(), (*mode).to_owned()];
+        match result {
+            Ok(figures) => {
+                row.extend((0..FIGURES).map(|i| {
+                    let column: Vec<f64> = figures.iter().map(|figure| figure[i]).collect();
+                    format!("{:.2}", median(&column))
+                }));
             }
-            row
-        });
-        let title = format!(
-            "Load {file} ({:.2} MB), medians of {} processes",
+            Err(reason) => {
+                row.extend((1..FIGURES).map(|_| "n/a".to_owned()));
+                row.push(reason.lines().next().unwrap_or_default().to_owned());
+            }
+        }
+        row
+    });
+    let name = std::path::Path::new(file).file_name().unwrap_or_default();
+    Ok(Table {
+        title: format!(
+            "Load {} ({:.2} MB), medians of {} processes",
+            name.to_string_lossy(),
             bytes as f64 / 1e6,
             arguments.rounds
-        );
-        let head = [
+        ),
+        rows: rows.collect(),
+        head: [
             "engine",
             "mode",
             "first, CPU ms",
@@ -83,10 +95,10 @@ pub fn load(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<()> {
             "again, CPU ms",
             "wall ms",
             "memory, MiB",
-        ];
-        text.push_str(&table(arguments.format, &title, &head, rows.collect()));
-    }
-    emit(arguments, &text)
+        ]
+        .map(str::to_owned)
+        .into(),
+    })
 }
 
 /// CPU and wall milliseconds of the first load and of later ones, growth of resident memory in MiB.

@@ -9,6 +9,9 @@ mod cold;
 mod engines;
 mod link;
 mod load;
+mod plot;
+mod publish;
+mod python;
 mod report;
 mod speed;
 mod workloads;
@@ -59,6 +62,8 @@ fn run(words: impl IntoIterator<Item = String>) -> Outcome<bool> {
         "check" => speed::check(&arguments, &engines),
         "load" => load::load(&arguments, &engines).map(|()| true),
         "cold" => cold::cold(&arguments).map(|()| true),
+        "python" => python::python(&arguments).map(|()| true),
+        "publish" => publish::publish(&arguments, &engines),
         other => Err(format!(
             "unknown subcommand {other}\n\n{}",
             arguments::USAGE

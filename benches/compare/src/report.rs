@@ -36,10 +36,10 @@ pub struct Report {
 const BASELINES: [&str; 2] = ["cranelift", "wasmi"];
 
 /// A table: a heading, the column names, rows of cells.
-struct Grid {
-    title: String,
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+pub struct Table {
+    pub title: String,
+    pub head: Vec<String>,
+    pub rows: Vec<Vec<String>>,
 }
 
 impl Report {
@@ -47,23 +47,25 @@ impl Report {
         match format {
             Format::Json => self.json(),
             Format::Markdown => {
-                self.grids().iter().map(Grid::markdown).collect::<String>() + &self.notes()
+                self.grids().iter().map(Table::markdown).collect::<String>() + &self.notes()
             }
-            Format::Text => self.grids().iter().map(Grid::text).collect::<String>() + &self.notes(),
+            Format::Text => {
+                self.grids().iter().map(Table::text).collect::<String>() + &self.notes()
+            }
         }
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
+    pub fn place(&self, name: &str) -> Option<usize> {
         self.engines.iter().position(|(engine, _)| engine == name)
     }
 
     /// Time of an engine over that of a baseline on one workload.
-    fn ratio(&self, row: usize, engine: usize, baseline: usize) -> Option<f64> {
+    pub fn ratio(&self, row: usize, engine: usize, baseline: usize) -> Option<f64> {
         Some(self.cells[row][engine].median()? / self.cells[row][baseline].median()?)
     }
 
     /// Geometric mean of the ratios over the rows that `keep` lets through and on which both have a figure, and their number.
-    fn mean(
+    pub fn mean(
         &self,
         engine: usize,
         baseline: usize,
@@ -82,14 +84,14 @@ impl Report {
         self.cells[row].iter().all(|cell| cell.median().is_some())
     }
 
-    fn grids(&self) -> Vec<Grid> {
+    fn grids(&self) -> Vec<Table> {
         let names = || self.engines.iter().map(|(name, _)| name.clone());
         let head = |first: &str| {
             std::iter::once(first.to_owned())
                 .chain(names())
                 .collect::<Vec<_>>()
         };
-        let mut grids = vec![Grid {
+        let mut grids = vec![Table {
             title: format!("Milliseconds of CPU time, median of {} rounds", self.rounds),
             head: head("workload"),
             rows: self.rows(|row, engine| self.cells[row][engine].median(), 2),
@@ -107,7 +109,7 @@ impl Report {
             };
             summary("geomean (of)", &|_| true);
             summary("geomean, all run", &|row| self.complete(row));
-            grids.push(Grid {
+            grids.push(Table {
                 title: format!("Time relative to {name} (less is faster)"),
                 head: head("workload"),
                 rows,
@@ -129,7 +131,7 @@ impl Report {
     }
 
     /// The figures that the project promises.
-    fn summary(&self) -> Grid {
+    pub fn summary(&self) -> Table {
         let mut rows = Vec::new();
         let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
         if let (Some(ours), Some(wasmi)) = (self.place("dynlink"), self.place("wasmi")) {
@@ -177,7 +179,7 @@ impl Report {
                 cells.collect::<Vec<_>>().join(", "),
             );
         }
-        Grid {
+        Table {
             title: "Summary".to_owned(),
             head: vec!["what".to_owned(), "figure".to_owned()],
             rows,
@@ -185,7 +187,7 @@ impl Report {
     }
 
     /// Versions, and why a cell is n/a.
-    fn notes(&self) -> String {
+    pub fn notes(&self) -> String {
         let mut text = String::from("\nEngines: ");
         let versions: Vec<String> = self
             .engines
@@ -241,13 +243,8 @@ impl Report {
     }
 }
 
-/// A table of the load and cold subcommands.
-pub fn table(format: Format, title: &str, head: &[&str], rows: Vec<Vec<String>>) -> String {
-    let grid = Grid {
-        title: title.to_owned(),
-        head: head.iter().map(|name| (*name).to_owned()).collect(),
-        rows,
-    };
+/// A table of the other subcommands.
+pub fn table(format: Format, grid: &Table) -> String {
     match format {
         Format::Text => grid.text(),
         Format::Markdown => grid.markdown(),
@@ -263,14 +260,14 @@ pub fn table(format: Format, title: &str, head: &[&str], rows: Vec<Vec<String>>)
                         .collect()
                 })
                 .collect();
-            serde_json::to_string_pretty(&json!({ "title": title, "rows": rows }))
+            serde_json::to_string_pretty(&json!({ "title": grid.title, "rows": rows }))
                 .unwrap_or_default()
                 + "\n"
         }
     }
 }
 
-impl Grid {
+impl Table {
     fn text(&self) -> String {
         let columns = self.head.len();
         let lines = || std::iter::once(&self.head).chain(&self.rows);

@@ -19,6 +19,13 @@ enum State {
 
 /// Times all workloads; `false` if a result was wrong.
 pub fn speed(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool> {
+    let (report, right) = measure_all(arguments, engines)?;
+    emit(arguments, &report.format(arguments.format))?;
+    Ok(right)
+}
+
+/// The figures of all engines on all workloads; `false` beside them if a result was wrong.
+pub fn measure_all(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<(Report, bool)> {
     let workloads = workloads::read(arguments.workloads.as_deref())?;
     let mut states = compile(&workloads, engines);
     for round in 1..=arguments.rounds {
@@ -61,8 +68,7 @@ pub fn speed(arguments: &Arguments, engines: &[Box<dyn Engine>]) -> Outcome<bool
         rounds: arguments.rounds,
         cells,
     };
-    emit(arguments, &report.format(arguments.format))?;
-    Ok(!wrong)
+    Ok((report, !wrong))
 }
 
 /// Runs every workload with its small size; `false` if a result was wrong or an engine could not run one.

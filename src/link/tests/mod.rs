@@ -4,6 +4,7 @@ mod dlopen;
 mod failures;
 mod mains;
 mod random;
+mod scaling;
 mod symbols;
 
 use super::*;

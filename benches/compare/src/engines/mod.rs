@@ -2,10 +2,14 @@
 
 #[cfg(feature = "dynlink")]
 mod dynlink;
+#[cfg(feature = "silverfir")]
+mod silverfir;
 #[cfg(feature = "stitch")]
 mod stitch;
 #[cfg(feature = "tinywasm")]
 mod tinywasm;
+#[cfg(feature = "wamr")]
+mod wamr;
 #[cfg(feature = "wasm3")]
 mod wasm3;
 #[cfg(feature = "wasmi")]
@@ -73,10 +77,14 @@ pub fn all() -> Vec<Box<dyn Engine>> {
     }
     #[cfg(feature = "wasmi")]
     engines.push(Box::new(wasmi::Wasmi));
+    #[cfg(feature = "silverfir")]
+    engines.push(Box::new(silverfir::Silverfir));
     #[cfg(feature = "stitch")]
     engines.push(Box::new(stitch::Stitch));
     #[cfg(feature = "wasm3")]
     engines.push(Box::new(wasm3::Wasm3));
+    #[cfg(feature = "wamr")]
+    engines.push(Box::new(wamr::Wamr));
     #[cfg(feature = "tinywasm")]
     engines.push(Box::new(tinywasm::Tinywasm));
     engines
