@@ -191,6 +191,65 @@ fn a_sleeping_guest_is_woken_at_its_deadline() {
 }
 
 #[test]
+fn a_guest_that_waits_for_a_reader_is_stopped_at_its_deadline() {
+    // Writes 64 KiB again and again; nobody reads.
+    let writes = |fd: u32| {
+        format!(
+            "(module (import \"{WASI}\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+               (memory (export \"memory\") 3)
+               (data (i32.const 0) \"\\00\\00\\01\\00\\00\\00\\01\\00\")
+               (func (export \"_start\")
+                 (loop (drop (call $write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 16))) (br 0))))"
+        )
+    };
+    for fd in [1, 2] {
+        let case = Case::module(&writes(fd));
+        let started = std::time::Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dynlink"))
+            .current_dir(case.folder.path())
+            .args(["--timeout", "300ms", "m.wasm"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(if fd == 2 {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .spawn()
+            .expect("the command starts");
+        if fd == 2 {
+            // The command has to say why it ends, so somebody reads in the end.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            let output = child.wait_with_output().expect("the command ends");
+            assert_eq!(output.status.code(), Some(124));
+            continue;
+        }
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if started.elapsed().as_secs() > 60 {
+                child.kill().expect("the child ends");
+                panic!("the guest was not stopped");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(124));
+    }
+    // With a reader, all that was written arrives.
+    let some = "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export \"memory\") 5)
+        (data (i32.const 0) \"\\20\\00\\00\\00\\00\\00\\04\\00\")
+        (func (export \"_start\")
+          (memory.fill (i32.const 32) (i32.const 65) (i32.const 262144))
+          (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+          (if (i32.ne (i32.load (i32.const 16)) (i32.const 262144)) (then unreachable))))";
+    Case::module(some)
+        .run(&["--timeout", "60s", "m.wasm"])
+        .prints(&"A".repeat(262_144));
+}
+
+#[test]
 fn memory_has_a_limit() {
     let grows = "(module (memory (export \"memory\") 1)
         (func (export \"grow\") (param i32) (result i32) (memory.grow (local.get 0))))";

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// One counter for each possible operator number.
-static COUNTS: [AtomicU64; 1 << 13] = [const { AtomicU64::new(0) }; 1 << 13];
+static COUNTS: [AtomicU64; 1 << 14] = [const { AtomicU64::new(0) }; 1 << 14];
 
 const _: () = assert!(FAMILIES.len() * FORMS <= COUNTS.len());
 

@@ -2,6 +2,7 @@
 //! (rules R1 to R10).
 #![forbid(unsafe_code)]
 
+use super::exit_handlers::{is_registration, keeps_for_good};
 use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
 use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
@@ -199,6 +200,9 @@ impl<T: 'static> Planner<'_, T> {
         let mut undefined = Undefined::Missing;
         if let Some(found) = self.find(importer, name) {
             match self.function_fits(store, found, name, ty)? {
+                Ok(()) if self.forgets_nothing(importer, found, name, ty) => {
+                    return Ok(Ok(Binding::ExitRegistration(found)));
+                }
                 Ok(()) => return Ok(Ok(Binding::Definition(found))),
                 Err(why) => undefined = Undefined::Mismatch(why),
             }
@@ -233,6 +237,27 @@ impl<T: 'static> Planner<'_, T> {
                 format!("undefined function `{name}`: {ty}{hint}")
             }
         }))
+    }
+
+    /// Whether a library that can be unloaded is about to register with a C library that cannot take it back (rule U5).
+    fn forgets_nothing(
+        &self,
+        importer: &Importer<'_>,
+        found: Definition,
+        name: &str,
+        ty: &FuncType,
+    ) -> bool {
+        let startup = self.new.first().is_some_and(|first| first.main.is_some());
+        if startup || found.object == importer.id || !is_registration(name, ty) {
+            return false;
+        }
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        view.symbols(found.object).is_some_and(keeps_for_good)
     }
 
     /// What to do about a function that the main module exports but that nobody may call (rule S8).

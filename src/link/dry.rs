@@ -309,7 +309,7 @@ impl<T: 'static> Dry<'_, T> {
                     memory_base,
                     table_base,
                     imports: module.imports.len(),
-                    exports: module.exports.len(),
+                    exports: module.exports().len(),
                 }
             })
             .collect();

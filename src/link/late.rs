@@ -10,6 +10,7 @@ use super::state::View;
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
+use crate::runtime::deferred::Found;
 use crate::runtime::{Func, StoreContextMut};
 use crate::trap::{Trap, TrapCode};
 
@@ -22,7 +23,7 @@ impl<T: 'static> Process<T> {
         import: (&str, &str),
         ty: &FuncType,
         why: &Undefined,
-    ) -> Result<Func> {
+    ) -> Result<Found> {
         let (from, name) = import;
         let (found, asker) = {
             let state = self.state();
@@ -53,10 +54,15 @@ impl<T: 'static> Process<T> {
                         TraceTopics::BINDINGS,
                         format_args!("binding file {asker} to {provider}: symbol `{name}` (at its first call)"),
                     );
-                    if let Some(object) = self.state().objects.get_mut(&importer) {
+                    let mut state = self.state();
+                    // A load that may still fail takes its objects away again, and then nothing may be bound to them.
+                    if !state.is_settled(found.object) {
+                        return Ok(Found::Once(func));
+                    }
+                    if let Some(object) = state.objects.get_mut(&importer) {
                         object.captured.insert(found.object);
                     }
-                    return Ok(func);
+                    return Ok(Found::ForGood(func));
                 }
                 Some(func) => {
                     let defined = func.ty(&*store);
@@ -72,7 +78,7 @@ impl<T: 'static> Process<T> {
             }
         }
         if let Some(func) = self.host_function(store, from, name, ty) {
-            return Ok(func);
+            return Ok(Found::ForGood(func));
         }
         let symbol = if from == "env" {
             name.to_string()

@@ -40,6 +40,8 @@ pub(super) struct Load<'p, T: 'static> {
     pub created: Vec<(Mark, Mark)>,
     /// Slots for functions before the load.
     pub added_slots: usize,
+    /// Constructors and promotions before the load.
+    pub counters_before: (u64, u64),
     pub stack_pointer_before: Option<Val>,
     /// Memory of the C stack, if this load provided it.
     pub stack_memory: MemoryPlace,
@@ -54,7 +56,7 @@ impl<T: 'static> Process<T> {
         store: &mut StoreContextMut<'_, T>,
         plan: Plan,
     ) -> Result<ObjectId> {
-        let (added_slots, stack_pointer) = {
+        let (added_slots, stack_pointer, counters_before) = {
             let mut state = self.state();
             if state.busy {
                 return Err(Error::msg(
@@ -62,7 +64,10 @@ impl<T: 'static> Process<T> {
                 ));
             }
             state.busy = true;
-            (state.indices.added(), state.stack_pointer)
+            let counters = (state.constructed, state.promotions);
+            let first = plan.new.first().map_or(plan.root, |object| object.id);
+            state.loading.push(first);
+            (state.indices.added(), state.stack_pointer, counters)
         };
         let stack_pointer_before = stack_pointer.map(|global| global.get(&mut *store));
         let mut load = Load {
@@ -73,23 +78,28 @@ impl<T: 'static> Process<T> {
             added_global: plan.added_global,
             created: Vec::new(),
             added_slots,
+            counters_before,
             stack_pointer_before,
             stack_memory: MemoryPlace::default(),
             guest_ran: false,
         };
-        match load.run(store) {
+        let result = match load.run(store) {
             Ok(()) => Ok(load.root),
             Err(error) => {
-                load.undo(store, ends_process(&error));
-                Err(error)
+                // What ends the process while the load is undone is what the caller has to know.
+                let ended = load.undo(store, ends_process(&error));
+                Err(ended.err().unwrap_or(error))
             }
-        }
+        };
+        self.state().loading.pop();
+        result
     }
 }
 
 impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         self.enter();
+        self.process.step()?;
         let main = self.new.iter().position(|object| object.main.is_some());
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))
@@ -98,30 +108,43 @@ impl<T: 'static> Load<'_, T> {
             let created = self.create_shared(store, place, &shape);
             self.created.push((before, store.mark()));
             created?;
+            self.process.step()?;
             let owns_memory = matches!(shape.memory, Place::Exported(_));
             if !shape.relocatable || owns_memory {
                 self.instantiate(store, place)?;
             }
             self.adopt(store, place, &shape)?;
+            self.process.step()?;
         }
         self.reserve(store)?;
+        self.process.step()?;
         self.check_minima(store)?;
+        self.process.step()?;
         self.check_segments()?;
+        self.process.step()?;
         let mut waiting = self.waiting_slots(store, main);
         for id in self.init_order.clone() {
             if let Some(place) = self.place(id)
                 && self.process.instance_of(id).is_none()
             {
                 self.instantiate(store, place)?;
+                self.process.step()?;
                 self.settle_segments(store, &mut waiting, id)?;
+                self.process.step()?;
             }
         }
         self.seed(store, main);
+        self.process.step()?;
         self.bind_pending(store)?;
+        self.process.step()?;
         self.reserve_tls(store)?;
+        self.process.step()?;
         self.fill_cells(store)?;
+        self.process.step()?;
         self.relocate(store)?;
-        self.construct(store)
+        self.process.step()?;
+        self.construct(store)?;
+        self.process.step()
     }
 
     pub(super) fn place(&self, id: ObjectId) -> Option<usize> {
@@ -159,12 +182,15 @@ impl<T: 'static> Load<'_, T> {
                     cells: Vec::new(),
                     cell_places: cell_places(new),
                     pending: Vec::new(),
+                    guest_names: HashMap::new(),
                     aliases: 0,
                     opens: 0,
                     stays: startup,
                     created: Vec::new(),
                     status: Status::Loading,
+                    began: 0,
                     constructed: 0,
+                    promoted: 0,
                 },
             );
             state.names.entry(new.name.clone()).or_insert(new.id);
@@ -203,6 +229,7 @@ impl<T: 'static> Load<'_, T> {
             object.created.push((before, prepared));
         }
         let imports = imports?;
+        self.process.step()?;
         self.guest_ran |= module.0.start.is_some();
         let instance = Instance::new(&mut *store, &module, &imports);
         // A start function may have made the host create something of its own; the instance itself came first.
@@ -237,6 +264,7 @@ impl<T: 'static> Load<'_, T> {
             // What is known already is filled in now: relocation functions that run as start functions (LLVM 14 and
             // before) read it (rule G4).
             let value = self.cell_value(store, planned.target)?.unwrap_or(POISON);
+            self.process.step()?;
             cells.push(Cell {
                 import: planned.import,
                 target: planned.target,
@@ -314,6 +342,7 @@ impl<T: 'static> Load<'_, T> {
             if number % AT_ONCE == 0 {
                 store.pay(AT_ONCE_COST)?;
             }
+            self.process.step()?;
             let item = match binding {
                 Binding::Memory => {
                     Extern::Memory(self.process.memory().ok_or_else(|| missing("a memory"))?)
@@ -354,6 +383,10 @@ impl<T: 'static> Load<'_, T> {
                         }
                     };
                     Extern::Func(func)
+                }
+                Binding::ExitRegistration(definition) => {
+                    let ty = func_type(&module, &import.ty);
+                    Extern::Func(self.process.exit_registration(store, id, *definition, ty))
                 }
                 Binding::Undefined(why) => {
                     let ty = func_type(&module, &import.ty);
@@ -437,7 +470,9 @@ fn cell_places(new: &NewObject) -> Arc<HashMap<u32, usize>> {
 /// The objects that the bindings and cells of a new object lead to.
 fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
     let bindings = new.bindings.iter().filter_map(|binding| match binding {
-        Binding::Definition(definition) => Some(definition.object),
+        Binding::Definition(definition) | Binding::ExitRegistration(definition) => {
+            Some(definition.object)
+        }
         _ => None,
     });
     let cells = new.cells.iter().filter_map(|cell| match cell.target {
@@ -499,7 +534,7 @@ impl<T: 'static> Process<T> {
         let process = self.clone();
         let (from, name): (Arc<str>, Arc<str>) = (import.0.into(), import.1.into());
         let wanted = ty.clone();
-        Func::deferred(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
+        Func::deferred_with(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
             process.resolve_late(&mut store, importer, (&from, &name), &wanted, &why)
         })
     }

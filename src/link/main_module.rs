@@ -82,7 +82,7 @@ pub(crate) fn is_relocatable(module: &Module) -> bool {
 
 /// The index of an exported function.
 pub(crate) fn exported_function(module: &ModuleInner, name: &str) -> Option<u32> {
-    match module.exports.get(*module.export_index.get(name)?)?.item {
+    match module.export(name)? {
         ExportItem::Func(func) => Some(func),
         _ => None,
     }
@@ -90,12 +90,11 @@ pub(crate) fn exported_function(module: &ModuleInner, name: &str) -> Option<u32>
 
 fn exported(module: &ModuleInner, usual: &str, is: impl Fn(ExportItem) -> bool) -> Option<String> {
     let usual = module
-        .export_index
-        .get(usual)
-        .and_then(|place| module.exports.get(*place))
+        .export_place(usual)
+        .and_then(|place| module.export_at(place))
         .filter(|export| is(export.item));
     usual
-        .or_else(|| module.exports.iter().find(|export| is(export.item)))
+        .or_else(|| module.exports().find(|export| is(export.item)))
         .map(|export| export.name.to_string())
 }
 
@@ -129,10 +128,8 @@ fn stack_pointer_place(module: &ModuleInner) -> Place {
             && (&*import.module, &*import.name) == ("env", "__stack_pointer")
     });
     let exported = module
-        .export_index
-        .get("__stack_pointer")
-        .and_then(|place| module.exports.get(*place))
-        .and_then(|export| match export.item {
+        .export("__stack_pointer")
+        .and_then(|item| match item {
             ExportItem::Global(global) => module.globals.get(usize::try_from(global).ok()?),
             _ => None,
         })
@@ -149,11 +146,11 @@ fn stack_pointer_place(module: &ModuleInner) -> Place {
 fn has_wrapped_exports(module: &ModuleInner) -> bool {
     let mut common: Option<Wrapper> = None;
     let mut count = 0;
-    for export in &module.exports {
+    for export in module.exports() {
         let ExportItem::Func(func) = export.item else {
             continue;
         };
-        if &*export.name == "_start" {
+        if export.name == "_start" {
             continue;
         }
         let Some(wrapper) = wrapper(module, func) else {

@@ -32,6 +32,7 @@
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
+//! | `exit_handlers.rs` | what libraries register with `atexit` |
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
 //! | `trace.rs` | `LD_DEBUG` |
@@ -76,6 +77,7 @@ mod bind;
 mod dl;
 mod dry;
 mod dry_layout;
+mod exit_handlers;
 mod got;
 mod graph;
 mod headers;

@@ -117,7 +117,7 @@ fn search_object(
         found.push((Nearby::Same, near, Some(remedy)));
     }
     *budget = budget.saturating_sub(names);
-    for export in &module.0.exports {
+    for export in module.0.exports() {
         if *budget == 0 {
             return;
         }
@@ -125,7 +125,7 @@ fn search_object(
         let name = export
             .name
             .strip_prefix("__WASM_EXPORT__")
-            .unwrap_or(&export.name);
+            .unwrap_or(export.name);
         let Some(nearby) = compare(&wanted.name, name) else {
             continue;
         };

@@ -244,6 +244,7 @@ impl<T: 'static> Load<'_, T> {
                 if let Some(object) = self.process.state().objects.get_mut(&id) {
                     object.memory = memory;
                 }
+                self.process.step()?;
             }
             let has_slots = self
                 .process
@@ -258,6 +259,7 @@ impl<T: 'static> Load<'_, T> {
                 if let Some(object) = self.process.state().objects.get_mut(&id) {
                     object.table = TablePlace { base, count };
                 }
+                self.process.step()?;
             }
             if let Some(object) = self.process.state().object(id) {
                 self.process.0.trace.line(

@@ -45,6 +45,8 @@ pub(crate) enum Binding {
     /// A cell of the object: place in its cells.
     Cell(usize),
     Definition(Definition),
+    /// `atexit` or `__cxa_atexit` of a C library that never forgets: the linker's own function before it.
+    ExitRegistration(Definition),
     Host(Func),
     HostGlobal(Global),
     /// A function that nobody defines, or defines with another type: found at the first call, or a trap.
@@ -199,6 +201,14 @@ impl<T: 'static> Process<T> {
     }
 }
 
+impl<T: 'static> Process<T> {
+    /// Whether a name is that of the library with the functions of `<dlfcn.h>`, and the linker serves them. wasi-libc's
+    /// has only stubs that fail, for programs that are linked without a dynamic linker.
+    fn serves_libdl(&self, name: &str) -> bool {
+        self.0.profile.dl_functions && file_name(name) == "libdl.so"
+    }
+}
+
 impl<T: 'static> Planner<'_, T> {
     /// Reads and parses a library.
     pub(super) fn open(
@@ -251,6 +261,10 @@ impl<T: 'static> Planner<'_, T> {
         let id = ObjectId(self.first.saturating_add(count));
         let wrapped = main.as_ref().is_some_and(|shape| shape.wrapped_exports);
         let (symbols, unreadable) = SymbolTable::new(&module, wrapped);
+        let symbols = match &main {
+            None if self.process.serves_libdl(path) => symbols.as_libdl(),
+            _ => symbols,
+        };
         let trace = &self.process.0.trace;
         for name in unreadable {
             trace.line(
@@ -392,6 +406,13 @@ impl<T: 'static> Planner<'_, T> {
             Ok(file) => file,
             Err(_) if self.problems.is_full() => {
                 self.problems.add(String::new());
+                return Ok(None);
+            }
+            Err(_) if self.process.serves_libdl(name) => {
+                self.process.0.trace.line(
+                    TraceTopics::LIBS,
+                    format_args!("  `{name}` is the linker itself"),
+                );
                 return Ok(None);
             }
             Err(tried) => {

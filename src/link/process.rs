@@ -95,6 +95,19 @@ pub(crate) struct Shared<T: 'static> {
     pub host: Box<dyn HostSymbols<T>>,
     pub trace: Trace,
     state: Mutex<State>,
+    /// Faults that tests make in the middle of a load.
+    #[cfg(test)]
+    pub faults: Faults,
+}
+
+/// Fails a load at one of its steps.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// Steps so far.
+    pub steps: std::sync::atomic::AtomicUsize,
+    /// The step that fails, counted from 1; 0: none.
+    pub fails_at: std::sync::atomic::AtomicUsize,
 }
 
 /// Collects what a [`Process`] is made of.
@@ -168,6 +181,8 @@ impl<T: 'static> ProcessBuilder<T> {
             host: self.host.unwrap_or_else(|| Box::new(NoHostSymbols)),
             trace: self.trace,
             state: Mutex::default(),
+            #[cfg(test)]
+            faults: Faults::default(),
         }))
     }
 }
@@ -217,6 +232,21 @@ impl<T: 'static> Process<T> {
     /// What the process knows. Never held while guest code runs or the embedder is asked.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A step of a load that could fail. Here tests let it fail, wherever they like; else nothing happens.
+    #[inline]
+    pub(crate) fn step(&self) -> Result<()> {
+        #[cfg(test)]
+        {
+            use std::sync::atomic::Ordering::Relaxed;
+            let faults = &self.0.faults;
+            let number = faults.steps.fetch_add(1, Relaxed) + 1;
+            if faults.fails_at.load(Relaxed) == number {
+                return Err(Error::msg(format!("injected fault at step {number}")));
+            }
+        }
+        Ok(())
     }
 
     /// Loads the main module and everything that it needs, and runs constructors; `path` is its name in messages, and

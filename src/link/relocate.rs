@@ -32,6 +32,7 @@ impl<T: 'static> Load<'_, T> {
             let mut later = Vec::new();
             store.pay(AT_ONCE_COST)?;
             for (func, definition) in pending {
+                self.process.step()?;
                 let Some(target) = self.process.definition_func(store, definition)? else {
                     later.push((func, definition));
                     continue;
@@ -110,6 +111,7 @@ impl<T: 'static> Load<'_, T> {
                 if number % AT_ONCE == 0 {
                     store.pay(AT_ONCE_COST)?;
                 }
+                self.process.step()?;
                 match self.cell_value(store, cell.target)? {
                     Some(value) => cell.global.set(&mut *store, Val::I32(value))?,
                     None => later.push((id, cell)),
@@ -191,6 +193,7 @@ impl<T: 'static> Load<'_, T> {
                     self.process
                         .call_i32(store, func, &params)
                         .map_err(|error| error.context(format!("relocating `{name}` ({step})")))?;
+                    self.process.step()?;
                 }
             }
         }
@@ -224,6 +227,7 @@ impl<T: 'static> Load<'_, T> {
         }
         for id in order {
             store.pay(1)?;
+            self.process.step()?;
             self.construct_one(store, id)?;
         }
         Ok(())
@@ -249,8 +253,17 @@ impl<T: 'static> Load<'_, T> {
                     .trace
                     .line(TraceTopics::INIT, format_args!("calling init: {name}"));
                 self.guest_ran = true;
+                {
+                    let mut state = self.process.state();
+                    state.constructed = state.constructed.saturating_add(1);
+                    let began = state.constructed;
+                    if let Some(object) = state.objects.get_mut(&id) {
+                        object.began = began;
+                    }
+                }
                 func.call(store.as_context_mut(), &[], &mut [])
                     .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
+                self.process.step()?;
             }
         }
         let mut state = self.process.state();

@@ -117,9 +117,9 @@ pub fn symbols_of(module: &Module) -> Vec<SymbolEntry> {
         .collect();
     let mut named = vec![false; inner.funcs.len()];
     let mut list = Vec::new();
-    for (export, typed) in inner.exports.iter().zip(module.exports()) {
+    for (export, typed) in inner.exports().zip(module.exports()) {
         let flags = export_flags
-            .get(&*export.name)
+            .get(export.name)
             .copied()
             .unwrap_or(SymbolFlags::empty());
         let (class, index, address) = match export.item {
@@ -151,7 +151,7 @@ pub fn symbols_of(module: &Module) -> Vec<SymbolEntry> {
             ty: typed.ty,
             flags,
             dynamic: true,
-            internal: is_internal(&export.name),
+            internal: is_internal(export.name),
         };
         entry.letter = entry.letter(in_segment || flags.contains(SymbolFlags::TLS));
         list.push(entry);

@@ -99,8 +99,7 @@ impl Instance {
         // SAFETY: the record is live while the store is borrowed, and export indices are valid.
         unsafe {
             let module = &(&(*instance).module).0;
-            let export = module.exports.get(*module.export_index.get(name)?)?;
-            Some(item(instance, self.store, export.item))
+            Some(item(instance, self.store, module.export(name)?))
         }
     }
 
@@ -109,7 +108,7 @@ impl Instance {
         let instance = store.as_context_mut().0.core.instance(*self);
         // SAFETY: the record is live while the store is borrowed, and export indices are valid.
         unsafe {
-            let exports = (&(*instance).module).0.exports.iter();
+            let exports = (&(*instance).module).0.exports();
             exports
                 .map(|export| {
                     (

@@ -31,6 +31,8 @@ pub(super) struct Emitter {
     pub offset: u32,
     /// Most words that the function may become.
     pub limit: usize,
+    /// Until the code is this long, all lists have room.
+    roomy_until: usize,
     /// Start of the last instruction, [`NONE`] behind a label: it may be patched or fused.
     pub last: Option<usize>,
     /// Start of the one before, if no label lies between.
@@ -46,6 +48,33 @@ pub(super) enum Fixup {
     Entry { word: usize },
 }
 
+/// Entries that an operator of usual size adds at most.
+const USUAL: usize = 32;
+
+/// Makes room for an operator of usual size in one of the lists of a translation.
+#[inline]
+pub(super) fn room_in<E>(list: &mut Vec<E>) -> Result<()> {
+    if list.capacity() - list.len() >= 4 {
+        return Ok(());
+    }
+    room_for(list, list.len().max(USUAL))
+}
+
+/// Makes room for so many more entries.
+pub(super) fn room_for<E>(list: &mut Vec<E>, more: usize) -> Result<()> {
+    list.try_reserve(more)
+        .map_err(|_| no_memory((list.len() + more).saturating_mul(size_of::<E>())))
+}
+
+#[cold]
+fn no_memory(bytes: usize) -> Error {
+    Error::new(ErrorKind::Limit {
+        what: "memory of the system for the code of a function".to_owned(),
+        needed: bytes as u64,
+        allowed: 0,
+    })
+}
+
 impl Emitter {
     /// An empty buffer for the code of a body of this many bytes.
     pub fn for_body(bytes: usize) -> Emitter {
@@ -58,19 +87,44 @@ impl Emitter {
         }
     }
 
-    /// An error if the code has become longer than a body of its size can need.
-    pub fn within_limit(&self) -> Result<()> {
-        if self.code.len() <= self.limit {
+    /// An error if the code has become longer than a body of its size can need, or if the system has no memory for
+    /// more of it: a huge function must not be the end of the host. Asked before every operator.
+    #[inline]
+    pub fn within_limit(&mut self) -> Result<()> {
+        if self.code.len() < self.roomy_until {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Limit {
-            what: format!(
-                "words of translated code of the function at byte {:#x}",
-                self.offset
-            ),
-            needed: self.code.len() as u64,
-            allowed: self.limit as u64,
-        }))
+        self.make_room()
+    }
+
+    /// Makes room in all lists for as much code as there is, as a vector grows by itself.
+    #[cold]
+    fn make_room(&mut self) -> Result<()> {
+        let words = self.code.len();
+        if words > self.limit {
+            return Err(Error::new(ErrorKind::Limit {
+                what: format!(
+                    "words of translated code of the function at byte {:#x}",
+                    self.offset
+                ),
+                needed: words as u64,
+                allowed: self.limit as u64,
+            }));
+        }
+        let more = words.max(2 * USUAL);
+        room_for(&mut self.code, more)?;
+        // Each entry of these belongs to another instruction of two words or more.
+        room_for(&mut self.starts, more / 2)?;
+        room_for(&mut self.places, more / 2)?;
+        room_for(&mut self.relocations, USUAL)?;
+        self.roomy_until = (words + more - USUAL).min(self.limit + 1);
+        Ok(())
+    }
+
+    /// Makes room for a jump table.
+    pub fn room_for_table(&mut self, entries: usize) -> Result<()> {
+        room_for(&mut self.code, 2 * entries + USUAL)?;
+        room_for(&mut self.jump_entries, entries)
     }
 
     /// Where the next instruction will start.

@@ -4,7 +4,7 @@
 use super::emit::Fixup;
 use super::stack::{Operand, Place, Popped};
 use super::{Field, Translator, class};
-use crate::ir::ops::{BRANCH, Family, Op};
+use crate::ir::ops::{BRANCH, Family, Op, PAIR_FIRST, PAIR_IMMEDIATE, SELECT, pair_of};
 use crate::module::ValType;
 
 /// Address forms of loads (result in the accumulator).
@@ -18,6 +18,7 @@ mod address {
     pub const SCALED: u16 = 12;
     pub const SLOT_SCALED: u16 = 14;
     pub const OTHER_MEMORY: u16 = 16;
+    pub const ACC_SCALED: u16 = 18;
 }
 
 /// An address as the fields of a load or store.
@@ -32,6 +33,9 @@ struct Address {
     cell: Option<((u32, u32), u32)>,
 }
 
+/// No word @16.
+const NO_WORD: u64 = u64::MAX;
+
 /// Forms of value operators, by operands.
 mod operands {
     pub const SS: u16 = 0;
@@ -39,6 +43,9 @@ mod operands {
     pub const SA: u16 = 4;
     pub const SI: u16 = 6;
     pub const AI: u16 = 8;
+    pub const IS: u16 = 10;
+    pub const IA: u16 = 12;
+    pub const AA: u16 = 14;
 }
 
 impl Translator<'_> {
@@ -168,13 +175,87 @@ impl Translator<'_> {
                 x = self.force(x);
             }
         }
-        let mut left = self.operand(x, false);
+        let constant_first =
+            family.is_binary() && !family.commutes() && matches!(x.place, Place::Const(_)) && !constant(y);
+        let mut left = self.operand(x, constant_first);
         let right = self.operand(y, true);
-        if left == Operand::Acc && right == Operand::Acc {
+        if left == Operand::Acc && right == Operand::Acc && !family.doubles() {
             // Both are the local that the accumulator holds.
             left = Operand::Slot(self.slot_operand(if x.is_acc() { y } else { x }));
         }
+        if self.pair(family, x, y, left, right, result) {
+            return;
+        }
         self.emit_binary(family, left, right, y.ty, result);
+    }
+
+    /// If one operand was just made by an operator that the table pairs with this one: both become one instruction.
+    fn pair(
+        &mut self,
+        family: Family,
+        x: Popped,
+        y: Popped,
+        left: Operand,
+        right: Operand,
+        result: ValType,
+    ) -> bool {
+        let (popped, other, is_right) = match (left, right) {
+            (Operand::Acc, other) => (x, other, false),
+            (other, Operand::Acc) => (y, other, true),
+            _ => return false,
+        };
+        let Place::Acc { producer } = popped.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let first = self.out.op(producer);
+        if first.form() >= operands::AA || !first.form().is_multiple_of(2) {
+            return false;
+        }
+        let swapped = is_right && family.commutes();
+        let Some(pair) = pair_of(first, family, is_right && !swapped) else {
+            return false;
+        };
+        let (third, immediate) = match other {
+            Operand::Slot(slot) => (slot, false),
+            Operand::Imm(value, None) if !result.is_float() && is_short(family, value) => {
+                (u64::from(value as u32), true)
+            }
+            _ => return false,
+        };
+        // An immediate of the first operator becomes a short one.
+        let mut word = self.out.code[producer + 1];
+        if first.form() >= operands::SI {
+            if self
+                .out
+                .relocations
+                .last()
+                .is_some_and(|field| field.word > producer)
+            {
+                return false;
+            }
+            match self.out.code.get(producer + 2) {
+                None => {}
+                Some(_) if result.is_float() => return false,
+                Some(value) if i32::try_from(*value as i64).is_ok() => {
+                    word |= u64::from(*value as u32) << 32;
+                }
+                Some(_) => return false,
+            }
+        }
+        let form = match (first.form(), immediate) {
+            (form, false) if form >= operands::IS => PAIR_FIRST + form - operands::IS,
+            (form, true) if form >= operands::IS => return false,
+            (form, true) => PAIR_IMMEDIATE + form,
+            (form, false) => form,
+        };
+        self.out.retract();
+        let start = self.out.emit(pair.form(form), word);
+        self.out.push(third);
+        self.result(start, result);
+        true
     }
 
     fn emit_binary(
@@ -191,10 +272,12 @@ impl Translator<'_> {
             (Operand::Slot(a), Operand::Imm(value, _)) => (operands::SI, a << 16, Some(value)),
             (Operand::Acc, Operand::Imm(value, _)) => (operands::AI, 0, Some(value)),
             (Operand::Slot(a), _) => (operands::SA, a << 16, None),
-            // An immediate is never a first operand, and two accumulators were told apart above.
-            _ => (operands::AS, 0, None),
+            (Operand::Imm(value, _), Operand::Slot(b)) => (operands::IS, b << 16, Some(value)),
+            (Operand::Imm(value, _), _) => (operands::IA, 0, Some(value)),
+            (Operand::Acc, Operand::Acc) => (operands::AA, 0, None),
         };
-        let wide = operand_type != ValType::I32 && !counts_bits(family);
+        let counts = counts_bits(family) && form < operands::IS;
+        let wide = operand_type != ValType::I32 && !counts;
         let word = match immediate {
             Some(value) if !wide => word | u64::from(value as u32) << 32,
             _ => word,
@@ -334,7 +417,9 @@ impl Translator<'_> {
         }
         if let Some((form, a, b)) = self.take_address_add(popped) {
             let start = self.out.emit_at(family.form(form), a << 16 | offset << 32);
-            self.out.push(b);
+            if b != NO_WORD {
+                self.out.push(b);
+            }
             return self.result(start, result);
         }
         let Address {
@@ -356,8 +441,8 @@ impl Translator<'_> {
         self.result(start, result);
     }
 
-    /// If the address was just made by an `i32.add` of slots or accumulator and slot: takes the addition
-    /// back and gives the form and the slots.
+    /// If the address was just made by an `i32.add` of slots or accumulator and slot, or by a shift of the accumulator:
+    /// takes that back and gives the form, the field @10 and the word @16.
     fn take_address_add(&mut self, popped: Popped) -> Option<(u16, u64, u64)> {
         let Place::Acc { producer } = popped.place else {
             return None;
@@ -374,6 +459,8 @@ impl Translator<'_> {
             (address::ACC_SLOT, 0, b)
         } else if op == Family::I32Add.form(operands::SA) {
             (address::ACC_SLOT, 0, a)
+        } else if op == Family::I32Shl.form(operands::AI) {
+            (address::ACC_SCALED, word >> 32 & 31, NO_WORD)
         } else {
             return None;
         };
@@ -467,6 +554,9 @@ impl Translator<'_> {
         let x = self.pop();
         self.max_height = self.max_height.max(self.stack.len() + 5);
         let ty = y.ty;
+        if !ty.is_float() && self.select_by_comparison(condition, x, y) {
+            return;
+        }
         let condition_in_acc = condition.is_acc();
         let x_slot = self.slot_operand(x);
         let y_slot = self.slot_operand(y);
@@ -487,6 +577,84 @@ impl Translator<'_> {
             _ => self.out.emit(family.form(2), word),
         };
         self.result(start, ty);
+    }
+
+    /// If an integer comparison was just made for the select: one instruction. A value that the instruction before made
+    /// stays in the accumulator.
+    fn select_by_comparison(&mut self, condition: Popped, x: Popped, y: Popped) -> bool {
+        let Place::Acc { producer } = condition.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let op = self.out.op(producer);
+        let (family, form) = match op.comparison() {
+            Some((family, form)) if family.compares_integers() => (family, form),
+            None if op.is(Family::I32And) && op.form() < operands::IS && op.form().is_multiple_of(2) => {
+                (Family::I32Tst, op.form())
+            }
+            _ => return false,
+        };
+        let relocated = self
+            .out
+            .relocations
+            .last()
+            .is_some_and(|field| field.word > producer);
+        let mut word = self.out.code[producer + 1];
+        // The operands' places as the select forms have them: ss as si ai.
+        let (form, word_of_b) = match form {
+            operands::SS => (0, word >> 32 & 0xffff),
+            operands::AS => (2, word >> 32 & 0xffff),
+            operands::SI => (4, word >> 32),
+            operands::AI => (6, word >> 32),
+            _ => return false,
+        };
+        word = word & 0xffff_0000 | word_of_b << 32;
+        match self.out.code.get(producer + 2) {
+            _ if relocated => return false,
+            None => {}
+            Some(value) if i32::try_from(*value as i64).is_ok() => {
+                word |= u64::from(*value as u32) << 32;
+            }
+            Some(_) => return false,
+        }
+        // With an operand in the accumulator the values are in slots.
+        let before = self.out.before.filter(|_| form == 0 || form == 4);
+        let (x_in_acc, y_in_acc) = match before {
+            Some(before) if self.makes(before, y) => (false, true),
+            Some(before) if self.makes(before, x) => (true, false),
+            _ => (false, false),
+        };
+        self.out.retract();
+        let mut more = 0;
+        if !x_in_acc {
+            more |= self.slot_operand(x);
+        }
+        if !y_in_acc {
+            more |= self.slot_operand(y) << 16;
+        }
+        let form = match (x_in_acc, y_in_acc, form) {
+            (true, _, form) => 8 + form / 2,
+            (_, true, form) => 12 + form / 2,
+            (_, _, form) => form,
+        };
+        let start = self.out.emit(family.form(SELECT + form), word);
+        self.out.push(more);
+        self.result(start, y.ty);
+        true
+    }
+
+    /// Whether the instruction leaves the value in the accumulator as well as in its slot.
+    fn makes(&self, instruction: usize, popped: Popped) -> bool {
+        let slot = match popped.place {
+            Place::Slot => self.height_slot(popped.height),
+            Place::Local(local) => self.local_slot(local),
+            _ => return false,
+        };
+        !self.far
+            && self.out.op(instruction).stores_result()
+            && self.out.code[instruction + 1] & 0xffff == u64::from(slot)
     }
 
     /// A branch that is taken if the popped value is not zero (or is zero); its displacement is still open.
@@ -619,15 +787,20 @@ impl Translator<'_> {
         let kind = (family as u16).checked_sub(Family::I32Eq as u16)?;
         let fits = kind <= Family::I32GeU as u16 - Family::I32Eq as u16
             && matches!(form, operands::AS | operands::AI)
-            && update + 2 == producer
-            && self.out.op(update) == Family::I32Add.form(operands::SI + 1);
+            && update + 2 == producer;
+        let adds_slot = if self.out.op(update) == Family::I32Add.form(operands::SI + 1) {
+            0
+        } else if self.out.op(update) == Family::I32Add.form(operands::SS + 1) {
+            2
+        } else {
+            return None;
+        };
         if !fits {
             return None;
         }
         let immediate = form == operands::AI;
-        let op = Op(
-            (Family::AddBrEq as u16 + kind) * crate::ir::ops::FORMS as u16 + u16::from(immediate),
-        );
+        let form = adds_slot + u16::from(immediate);
+        let op = Op((Family::AddBrEq as u16 + kind) * crate::ir::ops::FORMS as u16 + form);
         self.out.code[update] = u64::from(op.0);
         if immediate {
             self.out.push(0);
@@ -640,6 +813,13 @@ impl Translator<'_> {
             field: 16,
         })
     }
+}
+
+/// Whether a constant is what 32 bits become when they are sign-extended to the operator's type.
+fn is_short(family: Family, value: u64) -> bool {
+    (family as u16) < Family::I64Add as u16
+        || counts_bits(family)
+        || i32::try_from(value as i64).is_ok()
 }
 
 /// Whether a comparison compares 32-bit integers.

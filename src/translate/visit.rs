@@ -40,6 +40,8 @@ impl Translator<'_> {
             return Ok(false);
         }
         self.out.within_limit()?;
+        super::emit::room_in(&mut self.stack)?;
+        super::emit::room_in(&mut self.blocks)?;
         if let Some((_, count)) = self.checks.last_mut() {
             *count = count.saturating_add(1);
         }
@@ -57,7 +59,10 @@ impl Translator<'_> {
             Br { relative_depth } => self.branch(relative_depth),
             BrIf { relative_depth } => self.branch_if(relative_depth),
             BrTable { targets } => {
-                let mut depths = Vec::with_capacity(targets.len() as usize + 1);
+                let count = targets.len() as usize + 1;
+                let mut depths = Vec::new();
+                super::emit::room_for(&mut depths, count)?;
+                self.out.room_for_table(count)?;
                 for depth in targets.targets() {
                     depths.push(depth.map_err(super::unreadable)?);
                 }

@@ -56,6 +56,8 @@ pub(in crate::exec) struct SlotImm;
 pub(in crate::exec) struct Scaled;
 /// Slot + (slot @20 << k @22) + imm @16.
 pub(in crate::exec) struct SlotScaled;
+/// Accumulator << k, in the place of the slot.
+pub(in crate::exec) struct AccScaled;
 /// A slot, in another memory.
 pub(in crate::exec) struct OtherMemory;
 
@@ -81,6 +83,8 @@ address!(SlotSlot, 24, |ip, sp, acc, AT| u32::slot(
 .wrapping_add(u32::slot(sp, field16(ip, 16))));
 address!(AccSlot, 24, |ip, sp, acc, AT| (acc as u32)
     .wrapping_add(u32::slot(sp, field16(ip, 16))));
+address!(AccScaled, 16, |ip, sp, acc, AT| (acc as u32)
+    << (field16(ip, AT) & 31));
 address!(Const, 16, |ip, sp, acc, AT| 0);
 address!(SlotImm, 24, |ip, sp, acc, AT| u32::slot(
     sp,

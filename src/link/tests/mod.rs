@@ -6,6 +6,7 @@ mod mains;
 mod random;
 mod scaling;
 mod symbols;
+mod undone;
 
 use super::*;
 use crate::error::{Error, Result};
@@ -125,10 +126,14 @@ impl World {
     }
 
     fn with_files(profile: Profile, files: MemoryFiles) -> World {
+        World::with_config(Config::default(), profile, files)
+    }
+
+    fn with_config(config: Config, profile: Profile, files: MemoryFiles) -> World {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
         World {
-            store: Store::new(&Engine::new(Config::default()), Data::default()),
+            store: Store::new(&Engine::new(config), Data::default()),
             process: Process::builder()
                 .profile(profile)
                 .files(files)
