@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 /// A folder with modules, and the command in it.
 pub struct Case {
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 /// How the command ended.
@@ -54,7 +54,13 @@ impl Case {
     pub fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dynlink"));
         command.current_dir(self.folder.path()).args(arguments);
-        for name in ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_BIND_NOW", "LD_DEBUG"] {
+        for name in [
+            "LD_LIBRARY_PATH",
+            "LD_PRELOAD",
+            "LD_BIND_NOW",
+            "LD_DEBUG",
+            "LD_DEBUG_OUTPUT",
+        ] {
             command.env_remove(name);
         }
         command.envs(variables.iter().copied());

@@ -6,6 +6,7 @@ mod case;
 
 use case::Case;
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 const WASI: &str = "wasi_snapshot_preview1";
 

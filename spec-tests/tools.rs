@@ -634,3 +634,172 @@ fn files_that_are_not_sound_are_told_about() {
     }
     assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
 }
+
+/// The lines of the linker without the process's number.
+fn traced(stderr: &str) -> Vec<&str> {
+    let number = |line: &str| {
+        let (number, _) = line.split_once(":\t").expect("a number");
+        number.trim().parse::<u32>().expect("a number");
+    };
+    stderr
+        .lines()
+        .map(|line| {
+            number(line);
+            line.split_once(":\t").expect("a line").1
+        })
+        .collect()
+}
+
+#[test]
+fn the_trace_has_the_words_of_ld_so() {
+    let case = diamond();
+    let run = |topic: &str| {
+        let shown = ["--dir", "lib::/lib", "--library-path", "/lib", "m.wasm"];
+        let done = case.run(&[&["--trace", topic], &shown[..]].concat());
+        assert_eq!(done.status, Some(42), "{done:?}");
+        done.stderr
+    };
+    let libs = run("libs");
+    let expected = [
+        "find library=libleft.so [0]; searching",
+        " search path=/lib\t\t(LD_LIBRARY_PATH)",
+        "  trying file=/lib/libleft.so",
+        "",
+    ];
+    assert_eq!(traced(&libs)[..4], expected);
+    assert!(
+        libs.ends_with(":\ttransferring control: m.wasm\n")
+            || libs.contains("transferring control: m.wasm")
+    );
+    let files = run("files");
+    for line in [
+        "file=libleft.so [0];  needed by m.wasm [0]",
+        "file=libbase.so [0];  generating link map",
+        "  memory: 0x00000420   size: 0x00000004",
+        "   table:          1  slots:          1",
+    ] {
+        assert!(
+            traced(&files).contains(&line),
+            "`{line}` is missing: {files}"
+        );
+    }
+    let bindings = run("bindings");
+    for line in [
+        "binding file libleft.so [0] to libbase.so [0]: normal symbol `base'",
+        "binding file m.wasm [0] to the host [0]: normal symbol `proc_exit'",
+    ] {
+        assert!(
+            traced(&bindings).contains(&line),
+            "`{line}` is missing: {bindings}"
+        );
+    }
+    let symbols = run("symbols");
+    assert_eq!(
+        traced(&symbols)[..3],
+        [
+            "symbol=left;  lookup in file=m.wasm [0]",
+            "symbol=left;  lookup in file=libleft.so [0]",
+            "symbol=right;  lookup in file=m.wasm [0]",
+        ]
+    );
+    let scopes = run("scopes");
+    assert_eq!(
+        traced(&scopes),
+        [
+            "object=m.wasm [0]",
+            " scope 0: m.wasm libleft.so libright.so libbase.so",
+            ""
+        ]
+    );
+    let statistics = run("statistics");
+    let lines = traced(&statistics);
+    assert_eq!(lines[1], "runtime linker statistics:");
+    assert!(lines[2].starts_with("  total startup time in dynamic loader: "));
+    assert!(lines[3].starts_with("            time needed for relocation: "));
+    assert_eq!(lines[4], "                 number of relocations: 14");
+    assert!(
+        lines.contains(&"           final number of relocations: 14"),
+        "{lines:?}"
+    );
+    // As in glibc, `all` does not tell statistics.
+    assert!(!run("all").contains("statistics"));
+}
+
+#[test]
+fn the_trace_goes_to_a_file_and_unknown_topics_are_warned_about() {
+    let case = diamond();
+    let shown = ["--dir", "lib::/lib", "--library-path", "/lib", "m.wasm"];
+    let line = [&["--trace", "scopes"], &shown[..]].concat();
+    let done = case.run_with(&line, &[("LD_DEBUG_OUTPUT", "trace")], b"");
+    assert_eq!((done.status, &*done.stderr), (Some(42), ""));
+    let files: Vec<_> = std::fs::read_dir(case.path("."))
+        .expect("the folder")
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("trace."))
+        .collect();
+    assert_eq!(files.len(), 1);
+    let text = std::fs::read_to_string(files[0].path()).expect("a trace");
+    assert!(text.contains(" scope 0: m.wasm libleft.so"), "{text}");
+
+    let done = case.run_with(&shown, &[("LD_DEBUG", "nonsense")], b"");
+    done.fails(
+        42,
+        &["warning: debug option `nonsense' unknown; try LD_DEBUG=help"],
+    );
+    case.run(&["--trace", "bindngs", "m.wasm"]).fails(
+        2,
+        &["unknown category `bindngs`", "did you mean `bindings`?"],
+    );
+    let help = case.run(&["--trace", "help", "m.wasm"]).stdout;
+    assert!(
+        help.contains("  libs        display library search paths\n"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_map_says_who_lies_where() {
+    let case = diamond();
+    let shown = ["--dir", "lib::/lib", "--library-path", "/lib", "m.wasm"];
+    let done = case.run(&[&["--map"], &shown[..]].concat());
+    assert_eq!(done.status, Some(42));
+    for line in [
+        "0x00000000  0x00000400        1024  guard\n",
+        "0x00000400  0x00000410          16  data              libleft.so\n",
+        "0x00000410  0x00000420          16  data              libright.so\n",
+        "0x00000420  0x00000424           4  data              libbase.so\n",
+        "0x00000430  0x00010000       64464  heap\n",
+        "         1          1           1  slots             libbase.so\n",
+    ] {
+        assert!(
+            done.stderr.contains(line),
+            "`{line}` is missing:\n{}",
+            done.stderr
+        );
+    }
+    let done = case.run(&[&["--map=map.json"], &shown[..]].concat());
+    assert_eq!((done.status, &*done.stderr), (Some(42), ""));
+    let text = std::fs::read_to_string(case.path("map.json")).expect("a map");
+    let map = json(&text);
+    assert_eq!(map["memory_bytes"], 65_536);
+    let objects = map["objects"].as_array().expect("objects");
+    assert_eq!(objects.len(), 4);
+    // `_start`, `left` and `right` were called, and `base`: each once translated.
+    for object in objects {
+        assert_eq!(object["translated"], 1, "{object}");
+        assert!(object["code_bytes"].as_u64() > Some(0));
+    }
+    let ranges = map["memory"].as_array().expect("ranges");
+    let ends: Vec<_> = ranges
+        .iter()
+        .map(|range| (range["start"].as_u64(), range["end"].as_u64()))
+        .collect();
+    assert!(
+        ends.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+        "{ends:?}"
+    );
+    // A program that traps leaves a map, too.
+    let trap = "(module (memory (export \"memory\") 1) (func (export \"_start\") unreachable))";
+    let done = Case::module(trap).run(&["--map", "m.wasm"]);
+    done.fails(134, &["memory: 65536 bytes", "unreachable"]);
+}

@@ -6,6 +6,7 @@
 //! | `options` | the command line of `run` as data, and its help text |
 //! | `tool` | what the other verbs share |
 //! | `ldd`, `check`, `nm`, `objdump`, `patch` | the verbs of these names |
+//! | `map` | `run --map` |
 //! | `demangle` | readable names of symbols |
 //! | `program` | what a program is made of; `run` what happens when it runs |
 //! | `manifest` | the grammar of program manifests |
@@ -19,6 +20,7 @@ mod check;
 mod demangle;
 mod ldd;
 pub mod manifest;
+mod map;
 mod nm;
 mod objdump;
 pub mod options;
@@ -35,10 +37,11 @@ use self::packages::PackageCache;
 use self::program::{Program, ProgramBuilder};
 use self::tool::{Flags, print};
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::TraceTopics;
 use crate::trap::TrapCode;
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The command line is wrong.
@@ -163,6 +166,10 @@ fn run(options: &RunOptions) -> Result<ExitCode> {
     {
         return Ok(print(run::TRACE_HELP));
     }
+    let (_, unknown) = TraceTopics::parse(trace.as_deref().unwrap_or_default());
+    for topic in unknown.iter().filter(|topic| **topic != "calls") {
+        eprintln!("warning: debug option `{topic}' unknown; try LD_DEBUG=help");
+    }
     let builder = described(options)?;
     let program = builder.build()?;
     let arguments = options
@@ -185,6 +192,8 @@ fn described(options: &RunOptions) -> Result<ProgramBuilder> {
     let linker = LinkerVariables::read();
     let mut builder = describe(options)?;
     builder.trace = options.trace.clone().or(linker.debug).unwrap_or_default();
+    builder.trace_output = linker.debug_output;
+    builder.map.clone_from(&options.map);
     builder.bind_now |= options.bind_now || linker.bind_now;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
@@ -283,6 +292,7 @@ struct LinkerVariables {
     preload: Vec<String>,
     bind_now: bool,
     debug: Option<String>,
+    debug_output: Option<PathBuf>,
 }
 
 impl LinkerVariables {
@@ -298,6 +308,7 @@ impl LinkerVariables {
             preload: list("LD_PRELOAD", &[':', ' ']),
             bind_now: variable("LD_BIND_NOW").is_some(),
             debug: variable("LD_DEBUG"),
+            debug_output: variable("LD_DEBUG_OUTPUT").map(PathBuf::from),
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct RunOptions {
     pub bind_now: bool,
     /// `--trace`: categories of linker messages, as in `LD_DEBUG`.
     pub trace: Option<String>,
+    /// `--map[=FILE]`.
+    pub map: Option<Option<PathBuf>>,
     /// `--fuel`.
     pub fuel: Option<u64>,
     /// `--timeout`.
@@ -104,6 +106,7 @@ Linking:
       --preload LIBRARY         load a library before all others, so that its symbols win
       --bind-now                resolve every function when a library is loaded
       --trace CATEGORIES        what the linker does, on standard error; `help` lists the categories
+      --map[=FILE]              at the end, say who lay where in memory and table, what it took
 Running:
       --invoke FUNCTION         call this export with the arguments and print its results
       --fuel N                  stop after about N instructions
@@ -156,13 +159,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             Long("trace") => {
                 let value = string(&mut parser)?;
                 let (_, unknown) = TraceTopics::parse(&value);
-                if let Some(name) = unknown.iter().find(|name| **name != "help") {
+                if let Some(name) = unknown
+                    .iter()
+                    .find(|name| !matches!(**name, "help" | "calls"))
+                {
+                    let similar = similar(name, TraceTopics::names());
                     return Err(format!(
-                        "--trace: unknown category `{name}`; `help` lists them"
+                        "--trace: unknown category `{name}`; {}`help` lists them",
+                        similar.map_or_else(String::new, |name| format!("did you mean `{name}`? "))
                     ));
                 }
                 options.trace = Some(value);
             }
+            Long("map") => options.map = Some(parser.optional_value().map(PathBuf::from)),
             Long("fuel") => {
                 let value = string(&mut parser)?;
                 let number = value.replace('_', "").parse();

@@ -15,20 +15,24 @@ use crate::runtime::{Func, Memory, Store, Val};
 use std::io::Write;
 use std::sync::Arc;
 
-/// The topics of `--trace` and `LD_DEBUG`.
+/// The topics of `--trace` and `LD_DEBUG`, in the words of `LD_DEBUG=help` where glibc knows the topic.
 pub(super) const TRACE_HELP: &str = "\
-Topics of --trace and LD_DEBUG, separated by commas:
+Valid options for the LD_DEBUG environment variable and for --trace are:
 
-  libs      where libraries are searched
-  files     what is loaded, and where it is placed
-  symbols   in which objects a symbol is looked for
-  bindings  which definition an import is bound to
-  reloc     relocation functions
-  init      constructors
-  scopes    which objects see which
-  calls     functions of the host that only fail
-  all       all of these
-  help      this text
+  libs        display library search paths
+  reloc       display relocation processing
+  files       display progress for input file
+  symbols     display symbol table processing
+  bindings    display information about symbol binding
+  scopes      display scope information
+  init        display constructors and destructors (libs does, too)
+  calls       display calls of host functions that only fail
+  all         all previous options combined
+  statistics  display relocation statistics
+  help        display this help message and exit
+
+To direct the debugging output into a file instead of standard error
+a filename can be specified using the LD_DEBUG_OUTPUT environment variable.
 ";
 
 /// Bytes of one page of memory.
@@ -71,10 +75,12 @@ impl Program {
     /// Something cannot be loaded, or the guest trapped. An exit is a status, not an error.
     pub fn run<S: Into<String>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<i32> {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        status(
-            self.load(arguments)
-                .and_then(|mut running| running.run(self)),
-        )
+        let end = self.load(arguments).and_then(|mut running| {
+            let end = running.run(self);
+            self.tell_end(&running)?;
+            end
+        });
+        status(end)
     }
 
     /// Loads the program and calls an exported function with arguments written as text.
@@ -90,7 +96,18 @@ impl Program {
         let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
         let mut running = self.load(arguments.clone())?;
         let func = running.prepare(self, Some(function))?;
-        running.invoke(function, func, &arguments)
+        let results = running.invoke(function, func, &arguments);
+        self.tell_end(&running)?;
+        results
+    }
+
+    /// What is told when the program has ended: statistics and a map, where they are wanted.
+    fn tell_end(&self, running: &Running) -> Result<()> {
+        running.process.trace_final_statistics();
+        match &self.description.map {
+            Some(file) => super::map::write(&running.process.map(&running.store), file.as_deref()),
+            None => Ok(()),
+        }
     }
 
     /// Plans what running the program would load, and these libraries after its own, without running anything: what
@@ -248,8 +265,9 @@ impl Program {
             .into_iter()
             .any(|topic| matches!(topic, "calls" | "all"))
         {
-            cowasm.trace_stubs(|name| {
-                tell(&format!(
+            let sink = self.trace_sink();
+            cowasm.trace_stubs(move |name| {
+                sink(&format!(
                     "host function `{name}` is not provided: it failed"
                 ))
             });
@@ -280,15 +298,34 @@ impl Program {
             builder = builder.preload(library);
         }
         if !topics.is_empty() {
-            builder = builder.trace(topics, Arc::new(|_, line: &str| tell(line)));
+            let sink = self.trace_sink();
+            builder = builder.trace(topics, Arc::new(move |_, line: &str| sink(line)));
         }
         builder.build()
     }
-}
 
-/// A line of the linker's, with the process's number as `ld.so` has it.
-fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{:>10}:\t{line}", std::process::id());
+    /// Takes the linker's lines: with the process's number as `ld.so` has it, to standard error or to a file whose
+    /// name ends in that number.
+    fn trace_sink(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let process = std::process::id();
+        let file = self.description.trace_output.as_ref().and_then(|path| {
+            let mut name = path.clone().into_os_string();
+            name.push(format!(".{process}"));
+            // As in ld.so: a file that cannot be written is no reason not to run.
+            let file = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(name);
+            file.ok()
+        });
+        move |line: &str| {
+            let line = format!("{process:>10}:\t{line}\n");
+            let _ = match &file {
+                Some(file) => (&mut &*file).write_all(line.as_bytes()),
+                None => std::io::stderr().write_all(line.as_bytes()),
+            };
+        }
+    }
 }
 
 /// An exit is a way to end, not an error.

@@ -361,8 +361,22 @@ pub(crate) const BRANCH_FORMS: [&str; 5] = ["br_ss", "br_as", "br_sa", "br_si", 
 pub(crate) const BRANCH: u16 = 10;
 /// Select forms of integer comparisons: the comparison's operands, where x and y are (slots; or one in the accumulator).
 pub(crate) const SELECT_FORMS: [&str; 16] = [
-    "sel_ss", "sel_ss_s", "sel_as", "sel_as_s", "sel_si", "sel_si_s", "sel_ai", "sel_ai_s",
-    "selx_ss", "selx_ss_s", "selx_si", "selx_si_s", "sely_ss", "sely_ss_s", "sely_si", "sely_si_s",
+    "sel_ss",
+    "sel_ss_s",
+    "sel_as",
+    "sel_as_s",
+    "sel_si",
+    "sel_si_s",
+    "sel_ai",
+    "sel_ai_s",
+    "selx_ss",
+    "selx_ss_s",
+    "selx_si",
+    "selx_si_s",
+    "sely_ss",
+    "sely_ss_s",
+    "sely_si",
+    "sely_si_s",
 ];
 /// First select form: even, because forms that write a slot are odd.
 pub(crate) const SELECT: u16 = 16;
@@ -587,18 +601,31 @@ impl Family {
         use Family::*;
         matches!(
             self,
-            I32Add | I32Mul | I32And | I32Or | I32Xor | I64Add | I64Mul | I64And | I64Or | I64Xor
-                | F32Add | F32Mul | F32Min | F32Max | F64Add | F64Mul | F64Min | F64Max
+            I32Add
+                | I32Mul
+                | I32And
+                | I32Or
+                | I32Xor
+                | I64Add
+                | I64Mul
+                | I64And
+                | I64Or
+                | I64Xor
+                | F32Add
+                | F32Mul
+                | F32Min
+                | F32Max
+                | F64Add
+                | F64Mul
+                | F64Min
+                | F64Max
         )
     }
 
     /// Whether the operator has forms for one value as both operands.
     pub fn doubles(self) -> bool {
         use Family::*;
-        matches!(
-            self,
-            I32Mul | I64Mul | F32Add | F32Mul | F64Add | F64Mul
-        )
+        matches!(self, I32Mul | I64Mul | F32Add | F32Mul | F64Add | F64Mul)
     }
 
     /// Whether it is an operator with two operands of a number type.

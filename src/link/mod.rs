@@ -35,7 +35,8 @@
 //! | `exit_handlers.rs` | what libraries register with `atexit` |
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
-//! | `trace.rs` | `LD_DEBUG` |
+//! | `trace.rs`, `statistics.rs` | `LD_DEBUG` |
+//! | `map.rs` | who lies where, for tools |
 //! | `symbol_list.rs` | the symbols of a file, for tools |
 //!
 //! # Rules
@@ -87,6 +88,7 @@ mod layout;
 mod load;
 mod lookup;
 mod main_module;
+mod map;
 mod memory;
 mod near;
 mod object;
@@ -100,6 +102,7 @@ mod relocate;
 mod search;
 mod segments;
 mod state;
+mod statistics;
 mod symbol_list;
 mod symbols;
 mod trace;
@@ -111,11 +114,13 @@ mod tests;
 
 pub use dl::{AddressInfo, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
 pub use dry::{Base, DryNeeded, DryObject, DryRun};
+pub use map::{MapObject, MapRange, ProcessMap, Purpose};
 #[cfg(feature = "cli")]
 pub(crate) use near::edit_distance;
 pub use problems::{Near, Problem, ProblemKind, SymbolKind, WantedSymbol};
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
 pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
 pub use search::{Files, FoundFile, HostFiles, MemoryFiles};
+pub use statistics::LinkStatistics;
 pub use symbol_list::{SymbolClass, SymbolEntry, symbols_of};
 pub use trace::{TraceSink, TraceTopics};

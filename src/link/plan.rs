@@ -11,6 +11,7 @@ pub(crate) use super::problems::{About, Problems};
 use super::process::Process;
 use super::search::{FoundFile, SearchPath, Tried, file_name, search_goes_on};
 use super::state::View;
+use super::statistics::Clock;
 use super::symbols::SymbolTable;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
@@ -22,6 +23,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What looking for a file costs in fuel, besides what its length costs.
 const FILE_COST: u64 = 1000;
@@ -182,13 +184,32 @@ impl<T: 'static> Process<T> {
         directories: &[String],
     ) -> Result<Result<FoundFile, Vec<String>>> {
         let trace = &self.0.trace;
-        trace.line(TraceTopics::LIBS, format_args!("find library={name}"));
+        let libs = TraceTopics::LIBS;
+        if trace.wants(libs) && !name.contains('/') {
+            trace.line(libs, format_args!("find library={name} [0]; searching"));
+            let search = &self.0.search;
+            for (list, from) in [
+                (&search.first[..], "LD_LIBRARY_PATH"),
+                (directories, "RUNPATH"),
+                (&search.last[..], "system search path"),
+            ] {
+                if !list.is_empty() {
+                    trace.line(
+                        libs,
+                        format_args!(" search path={}\t\t({from})", list.join(":")),
+                    );
+                }
+            }
+        }
         let mut tried = Tried::default();
         for path in self.0.search.candidates(name, directories) {
             store.pay(FILE_COST)?;
             trace.line(TraceTopics::LIBS, format_args!("  trying file={path}"));
             match self.0.files.find(store.data_mut(), &path) {
-                Ok(Some(found)) => return Ok(Ok(found)),
+                Ok(Some(found)) => {
+                    trace.line(libs, format_args!(""));
+                    return Ok(Ok(found));
+                }
                 Ok(None) => {}
                 Err(error) if search_goes_on(&error) => {}
                 Err(source) => {
@@ -197,6 +218,7 @@ impl<T: 'static> Process<T> {
             }
             tried.add(path);
         }
+        trace.line(libs, format_args!(""));
         Ok(Err(tried.list()))
     }
 }
@@ -312,11 +334,16 @@ impl<T: 'static> Planner<'_, T> {
         root: ObjectId,
         options: LoadOptions,
     ) -> Result<Plan> {
+        let counters = &self.process.0.counters;
+        counters.loads.fetch_add(1, Relaxed);
+        let whole = Clock::new(&counters.time);
+        let loading = Clock::new(&counters.loading);
         let mut next = 0;
         while next < self.new.len() {
             self.load_needed(store, next)?;
             next += 1;
         }
+        drop(loading);
         // Undefined symbols of an incomplete graph would only repeat what is missing.
         self.give_up(store, &[])?;
 
@@ -326,10 +353,13 @@ impl<T: 'static> Planner<'_, T> {
         }
         self.trace_scope(root, &scope);
         self.check_places();
+        let relocation = Clock::new(&counters.relocation);
         self.lookup = RefCell::new(self.lookup_of(&added_global, &scope));
         for place in 0..self.new.len() {
             self.bind(store, place, &added_global, options)?;
         }
+        drop(relocation);
+        drop(whole);
         self.give_up(store, &added_global)?;
         Ok(Plan {
             new: self.new,
@@ -390,6 +420,12 @@ impl<T: 'static> Planner<'_, T> {
         if let Some(known) = self.known(name, None) {
             return Ok(Some(known));
         }
+        let trace = &self.process.0.trace;
+        trace.line(TraceTopics::FILES, format_args!(""));
+        trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  needed by {} [0]", self.name_of(id)),
+        );
         let search = &self.process.0.search;
         self.tried = self
             .tried
@@ -470,6 +506,11 @@ impl<T: 'static> Planner<'_, T> {
             searched,
             missing,
         }
+    }
+
+    fn name_of(&self, id: ObjectId) -> &str {
+        let object = self.place(id).and_then(|place| self.new.get(place));
+        object.map_or("?", |object| &object.name)
     }
 
     /// Whether the process may have one more library.
@@ -576,8 +617,13 @@ impl<T: 'static> Planner<'_, T> {
         let names: Vec<&str> = scope.iter().map(|id| view.name(*id)).collect();
         trace.line(
             TraceTopics::SCOPES,
-            format_args!("object={} scope: {}", view.name(root), names.join(" ")),
+            format_args!("object={} [0]", view.name(root)),
         );
+        trace.line(
+            TraceTopics::SCOPES,
+            format_args!(" scope 0: {}", names.join(" ")),
+        );
+        trace.line(TraceTopics::SCOPES, format_args!(""));
     }
 
     /// Whether libraries can share the memory and table of the main module (rules S2, L6).

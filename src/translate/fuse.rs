@@ -175,8 +175,10 @@ impl Translator<'_> {
                 x = self.force(x);
             }
         }
-        let constant_first =
-            family.is_binary() && !family.commutes() && matches!(x.place, Place::Const(_)) && !constant(y);
+        let constant_first = family.is_binary()
+            && !family.commutes()
+            && matches!(x.place, Place::Const(_))
+            && !constant(y);
         let mut left = self.operand(x, constant_first);
         let right = self.operand(y, true);
         if left == Operand::Acc && right == Operand::Acc && !family.doubles() {
@@ -591,7 +593,10 @@ impl Translator<'_> {
         let op = self.out.op(producer);
         let (family, form) = match op.comparison() {
             Some((family, form)) if family.compares_integers() => (family, form),
-            None if op.is(Family::I32And) && op.form() < operands::IS && op.form().is_multiple_of(2) => {
+            None if op.is(Family::I32And)
+                && op.form() < operands::IS
+                && op.form().is_multiple_of(2) =>
+            {
                 (Family::I32Tst, op.form())
             }
             _ => return false,
