@@ -15,6 +15,7 @@ use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
+use super::statistics::Clock;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
 use crate::error::{Error, Result};
@@ -98,6 +99,7 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let whole = Clock::new(&self.process.0.counters.time);
         self.enter();
         self.process.step()?;
         self.trace_duplicates();
@@ -140,9 +142,12 @@ impl<T: 'static> Load<'_, T> {
         self.process.step()?;
         self.reserve_tls(store)?;
         self.process.step()?;
+        let relocation = Clock::new(&self.process.0.counters.relocation);
         self.fill_cells(store)?;
         self.process.step()?;
         self.relocate(store)?;
+        drop(relocation);
+        drop(whole);
         self.process.step()?;
         self.construct(store)?;
         self.process.step()
@@ -217,10 +222,10 @@ impl<T: 'static> Load<'_, T> {
         let (id, name) = (object.id, object.name.clone());
         let module = object.symbols.module().clone();
         store.pay(AT_ONCE_COST)?;
-        self.process
-            .0
-            .trace
-            .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
+        self.process.0.trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  instantiating"),
+        );
         let before = store.mark();
         let imports = self
             .make_cells(store, place)
