@@ -582,12 +582,6 @@ impl Op {
             }
             // The first operator's form, if its own immediate is wanted: floats have none in pairs.
             let first_form = form % PAIR_IMMEDIATE;
-            // A local plus or shifted by a constant, plus a constant, is an address.
-            let address =
-                *second == Family::I32Add && matches!(first, Family::I32Add | Family::I32Shl);
-            if address && first_form / 2 == 3 && form >= PAIR_IMMEDIATE {
-                return true;
-            }
             return (floats && (form >= PAIR_IMMEDIATE || first_form >= 6))
                 || (*first == Family::I32Sub && first_form >= 6);
         }
