@@ -3,7 +3,7 @@
 
 use super::harness::Group;
 use super::language::{Expr, Stmt};
-use super::operators::{BINARY, Binary, Ty, binary, load_of, store_of};
+use super::operators::{BINARY, Binary, Ty, load_of, store_of};
 use super::shapes::{
     Consumer, Random, address_arguments, arguments, consume, function, global, identity, local,
     param, second,
@@ -42,7 +42,7 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
     let slot = |k| Expr::Local(param(ty, k));
     for first in &operators {
         for next in &operators {
-            for operands in 0..7 {
+            for operands in 0..8 {
                 let constant = short(random, ty);
                 let (a, b) = match operands {
                     0 => (slot(0), slot(1)),
@@ -51,6 +51,11 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
                     3 => (slot(0), constant),
                     4 => (lonely(ty), constant),
                     5 => (constant, slot(0)),
+                    // A joint of two paths is in a slot, but no local.
+                    6 => (
+                        Expr::if_else(ty, Expr::Local(param(Ty::I32, 2)), slot(0), slot(1)),
+                        constant,
+                    ),
                     _ => (constant, lonely(ty)),
                 };
                 for third in 0..3 {
@@ -416,7 +421,12 @@ pub fn neighbours(group: &mut Group, random: &mut Random) {
         } else {
             kept
         };
-        let body = vec![Stmt::Block(vec![Stmt::BrIf(0, kept), set(y, Expr::i32(5))])];
+        let mut body = vec![Stmt::Block(vec![Stmt::BrIf(0, kept), set(y, Expr::i32(5))])];
+        if zero {
+            let call = Expr::Call(identity(Ty::I32), vec![get(b)]);
+            let arm = |value| vec![set(y, Expr::i32(value))];
+            body.push(Stmt::If(Expr::tee(x, call), arm(6), arm(7)));
+        }
         let mut lists = arguments(random, 3, false);
         lists[0][a as usize] = 0;
         group.test(
