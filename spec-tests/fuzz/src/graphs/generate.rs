@@ -53,15 +53,18 @@ impl Library {
             } else {
                 Kind::Data
             };
-            library.defines[symbol] = random.one_in(3).then_some(kind);
+            library.defines[symbol] = random.one_in(4).then_some(kind);
             let wants_function = (symbol % 2 == 0) == !random.one_in(60);
             if wants_function {
                 library.calls[symbol] = random.one_in(2);
-                library.pointers[symbol] = random.one_in(3);
+                library.pointers[symbol] = random.one_in(4);
             } else {
-                library.data[symbol] = random.one_in(2);
+                library.data[symbol] = random.one_in(3);
             }
-            library.weak[symbol] = random.one_in(2);
+            // What is only called can be found later, if it is not weak.
+            let only_called = library.calls[symbol] && !library.pointers[symbol];
+            library.weak[symbol] = random.one_in(4) != only_called;
+            library.weak[symbol] |= !only_called && random.one_in(2);
         }
         library
     }

@@ -115,7 +115,7 @@ impl Program {
         let library = 1 + random.below(count);
         let flags = Flags {
             global: random.one_in(3),
-            lazy: random.one_in(2),
+            lazy: !random.one_in(3),
             noload: random.one_in(10),
             nodelete: random.one_in(30),
         };
