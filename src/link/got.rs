@@ -106,6 +106,11 @@ impl FunctionIndices {
         self.indices.remove(&func);
     }
 
+    /// The slots that were added.
+    pub fn added_slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.added.iter().map(|added| added.slot)
+    }
+
     /// All that is known, sorted: the index of each function, and the added slots in order.
     #[cfg(test)]
     pub fn listed(&self) -> (Vec<(Func, u32)>, &[AddedSlot]) {

@@ -15,6 +15,7 @@ use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
+use super::statistics::Clock;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
 use crate::error::{Error, Result};
@@ -98,8 +99,10 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let whole = Clock::new(&self.process.0.counters.time);
         self.enter();
         self.process.step()?;
+        self.trace_duplicates();
         let main = self.new.iter().position(|object| object.main.is_some());
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))
@@ -139,9 +142,12 @@ impl<T: 'static> Load<'_, T> {
         self.process.step()?;
         self.reserve_tls(store)?;
         self.process.step()?;
+        let relocation = Clock::new(&self.process.0.counters.relocation);
         self.fill_cells(store)?;
         self.process.step()?;
         self.relocate(store)?;
+        drop(relocation);
+        drop(whole);
         self.process.step()?;
         self.construct(store)?;
         self.process.step()
@@ -216,10 +222,10 @@ impl<T: 'static> Load<'_, T> {
         let (id, name) = (object.id, object.name.clone());
         let module = object.symbols.module().clone();
         store.pay(AT_ONCE_COST)?;
-        self.process
-            .0
-            .trace
-            .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
+        self.process.0.trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  instantiating"),
+        );
         let before = store.mark();
         let imports = self
             .make_cells(store, place)
@@ -384,6 +390,10 @@ impl<T: 'static> Load<'_, T> {
                     };
                     Extern::Func(func)
                 }
+                Binding::ExitRegistration(definition) => {
+                    let ty = func_type(&module, &import.ty);
+                    Extern::Func(self.process.exit_registration(store, id, *definition, ty))
+                }
                 Binding::Undefined(why) => {
                     let ty = func_type(&module, &import.ty);
                     Extern::Func(self.process.defer_undefined(
@@ -466,7 +476,9 @@ fn cell_places(new: &NewObject) -> Arc<HashMap<u32, usize>> {
 /// The objects that the bindings and cells of a new object lead to.
 fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
     let bindings = new.bindings.iter().filter_map(|binding| match binding {
-        Binding::Definition(definition) => Some(definition.object),
+        Binding::Definition(definition) | Binding::ExitRegistration(definition) => {
+            Some(definition.object)
+        }
         _ => None,
     });
     let cells = new.cells.iter().filter_map(|cell| match cell.target {

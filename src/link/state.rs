@@ -2,6 +2,7 @@
 //! while it is borrowed, so that `dlopen` may be called from a constructor that `dlopen` called.
 #![forbid(unsafe_code)]
 
+use super::exit_handlers::ExitHandlers;
 use super::got::FunctionIndices;
 use super::layout::{LoaderMemory, TableSlots};
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Remains};
@@ -57,6 +58,8 @@ pub(crate) struct State {
     pub error_buffer: Option<MemoryPlace>,
     /// The linker's own functions for guests, by name.
     pub own_functions: HashMap<String, Func>,
+    /// What libraries registered for their end.
+    pub exit_handlers: ExitHandlers,
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
     pub retired: Vec<Remains>,
@@ -170,6 +173,12 @@ impl<'a> View<'a> {
             Some(new) => Some(&new.symbols),
             None => Some(&self.state.object(id)?.symbols),
         }
+    }
+
+    /// All objects, those of the process first.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectId> + 'a {
+        let loaded = self.state.objects.keys().copied();
+        loaded.chain(self.new.iter().map(|object| object.id))
     }
 
     pub fn name(&self, id: ObjectId) -> &'a str {

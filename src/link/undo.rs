@@ -70,9 +70,11 @@ impl<T: 'static> Load<'_, T> {
         };
         let added = {
             let mut state = process.state();
+            let stays = state.exit_handlers.slot;
             state.demote(&self.added_global);
             state.indices.remove_added(self.added_slots, |slot| {
-                !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
+                let goes = !nested_stay || slot.object.is_some_and(|object| gone.contains(&object));
+                goes && stays != Some(slot.slot)
             })
         };
         for added in added {
@@ -171,6 +173,7 @@ impl<T: 'static> Process<T> {
             state.identities.retain(|_, id| !gone.contains(id));
             state.instances.retain(|_, id| !gone.contains(id));
             state.global.retain(|id| !gone.contains(id));
+            state.exit_handlers.forget(|id| gone.contains(&id));
             let mut sorted: Vec<ObjectId> = gone.iter().copied().collect();
             sorted.sort_unstable();
             sorted
@@ -191,7 +194,7 @@ impl<T: 'static> Process<T> {
         for object in &removed {
             self.0.trace.line(
                 TraceTopics::FILES,
-                format_args!("file={} removed", object.name),
+                format_args!("file={} [0];  destroying link map", object.name),
             );
             self.clear_slots(store, object.table.base, object.table.count);
             if object.table.count > 0 {
@@ -294,9 +297,18 @@ impl<T: 'static> Process<T> {
                     None => continue,
                 }
             };
+            let topics = TraceTopics::INIT | TraceTopics::LIBS;
+            self.0.trace.line(topics, format_args!(""));
             self.0
                 .trace
-                .line(TraceTopics::INIT, format_args!("calling fini: {name}"));
+                .line(topics, format_args!("calling fini: {name} [0]"));
+            self.0.trace.line(topics, format_args!(""));
+            // Each turn takes a handler off the list.
+            while let Err(error) = self.run_exit_handlers(store, *id) {
+                if !all || ends_process(&error) {
+                    return Err(error.context(format!("destructors of `{name}`")));
+                }
+            }
             let own =
                 instance.and_then(|instance| instance.get_func(&mut *store, "__wasm_call_dtors"));
             let own = own.filter(|func| func.ty(&*store) == FuncType::new([], []));
