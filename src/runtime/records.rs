@@ -8,6 +8,7 @@
 
 use super::budget::Share;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::code::GroupRanges;
 use crate::module::{FuncType, GlobalType, Module, RefType};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -251,5 +252,5 @@ pub(crate) struct Hooks {
     /// The value of a cell has changed: patches the constants that code made of it.
     pub global_changed: unsafe fn(core: *mut super::store::StoreCore, global: *mut GlobalRec),
     /// Frees the code of all functions of the groups with these numbers, which are released.
-    pub release: unsafe fn(core: *mut super::store::StoreCore, groups: std::ops::Range<u32>),
+    pub release: unsafe fn(core: *mut super::store::StoreCore, groups: &GroupRanges),
 }
