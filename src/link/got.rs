@@ -106,6 +106,11 @@ impl FunctionIndices {
         self.indices.remove(&func);
     }
 
+    /// The slots that were added.
+    pub fn added_slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.added.iter().map(|added| added.slot)
+    }
+
     /// How many slots were added so far: a point to roll back to.
     pub fn added(&self) -> usize {
         self.added.len()

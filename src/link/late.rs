@@ -14,6 +14,7 @@ use crate::module::FuncType;
 use crate::runtime::deferred::Found;
 use crate::runtime::{Func, StoreContextMut};
 use crate::trap::{Trap, TrapCode};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl<T: 'static> Process<T> {
     /// The function that `importer` wants now, or a trap that says what is missing and who asked.
@@ -69,9 +70,12 @@ impl<T: 'static> Process<T> {
         if let Some((found, provider)) = found {
             match self.definition_func(store, found)? {
                 Some(func) if func.ty(&*store) == *ty => {
+                    self.0.counters.late.fetch_add(1, Relaxed);
                     self.0.trace.line(
                         TraceTopics::BINDINGS,
-                        format_args!("binding file {asker} to {provider}: symbol `{name}` (at its first call)"),
+                        format_args!(
+                            "binding file {asker} [0] to {provider} [0]: normal symbol `{name}' (at its first call)"
+                        ),
                     );
                     let mut state = self.state();
                     // A load that may still fail takes its objects away again, and then nothing may be bound to them.

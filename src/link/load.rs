@@ -15,6 +15,7 @@ use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
+use super::statistics::Clock;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
 use crate::error::{Error, Result};
@@ -98,9 +99,10 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let whole = Clock::new(&self.process.0.counters.time);
         self.enter();
-        self.trace_duplicates();
         self.process.step()?;
+        self.trace_duplicates();
         let main = self.new.iter().position(|object| object.main.is_some());
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))
@@ -145,9 +147,12 @@ impl<T: 'static> Load<'_, T> {
         self.process.step()?;
         self.reserve_tls(store)?;
         self.process.step()?;
+        let relocation = Clock::new(&self.process.0.counters.relocation);
         self.fill_cells(store)?;
         self.process.step()?;
         self.relocate(store)?;
+        drop(relocation);
+        drop(whole);
         self.process.step()?;
         self.construct(store)?;
         self.process.step()
@@ -222,10 +227,10 @@ impl<T: 'static> Load<'_, T> {
         let (id, name) = (object.id, object.name.clone());
         let module = object.symbols.module().clone();
         store.pay(AT_ONCE_COST)?;
-        self.process
-            .0
-            .trace
-            .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
+        self.process.0.trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  instantiating"),
+        );
         let before = store.mark();
         let imports = self
             .make_cells(store, place)

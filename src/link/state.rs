@@ -175,6 +175,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// All objects, those of the process first.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectId> + 'a {
+        let loaded = self.state.objects.keys().copied();
+        loaded.chain(self.new.iter().map(|object| object.id))
+    }
+
     pub fn name(&self, id: ObjectId) -> &'a str {
         match self.planned(id) {
             Some(new) => &new.name,

@@ -187,7 +187,7 @@ impl<T: 'static> Process<T> {
         for object in &removed {
             self.0.trace.line(
                 TraceTopics::FILES,
-                format_args!("file={} removed", object.name),
+                format_args!("file={} [0];  destroying link map", object.name),
             );
             self.clear_slots(store, object.table.base, object.table.count);
             if object.table.count > 0 {
@@ -265,9 +265,12 @@ impl<T: 'static> Process<T> {
                     None => continue,
                 }
             };
+            let topics = TraceTopics::INIT | TraceTopics::LIBS;
+            self.0.trace.line(topics, format_args!(""));
             self.0
                 .trace
-                .line(TraceTopics::INIT, format_args!("calling fini: {name}"));
+                .line(topics, format_args!("calling fini: {name} [0]"));
+            self.0.trace.line(topics, format_args!(""));
             // Each turn takes a handler off the list.
             while let Err(error) = self.run_exit_handlers(store, *id) {
                 if !all || ends_process(&error) {

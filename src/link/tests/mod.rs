@@ -1,6 +1,7 @@
 //! Programs in the text format that show the rules at work, through the public face of the linker.
 
 mod dlopen;
+mod exit_handlers;
 mod failures;
 mod mains;
 mod random;
