@@ -217,6 +217,18 @@ impl<'a> View<'a> {
             .chain(importer)
     }
 
+    /// The objects behind `caller`, where `RTLD_NEXT` looks (rule D8): in the scope of the root that brought it in, as
+    /// ld.so does, so that a wrapper finds what it needs although that was global before; then in the global scope.
+    pub fn behind(&self, caller: ObjectId) -> impl Iterator<Item = ObjectId> + 'a {
+        let local = self.local_scope(caller);
+        let of_main = local.first().copied() == self.state.main;
+        let behind = move |list: &'a [ObjectId]| {
+            let from = list.iter().skip_while(move |id| **id != caller);
+            from.copied().filter(move |id| *id != caller)
+        };
+        behind(if of_main { &[] } else { local }).chain(behind(&self.state.global))
+    }
+
     /// The first definition of a name in these objects (rule R3).
     pub fn find_in(
         &self,
