@@ -284,7 +284,7 @@ impl<T: 'static> Planner<'_, T> {
         let wrapped = main.as_ref().is_some_and(|shape| shape.wrapped_exports);
         let (symbols, unreadable) = SymbolTable::new(&module, wrapped);
         let symbols = match &main {
-            None if self.process.serves_libdl(path) => symbols.into_libdl(),
+            None if self.process.serves_libdl(path) => symbols.without_dl_functions(),
             _ => symbols,
         };
         let trace = &self.process.0.trace;
