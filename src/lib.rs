@@ -22,7 +22,7 @@ pub mod cli;
 pub use cli::program::{Program, ProgramBuilder};
 pub use config::{Config, Dispatch, Engine, Limits};
 #[doc(hidden)]
-pub use exec::{count_op_pairs, op_coverage, op_pairs};
+pub use exec::{count_op_pairs, globals_read, op_coverage, op_pairs};
 
 pub use error::{Error, ErrorKind, Result};
 pub use module::{

@@ -28,7 +28,8 @@ pub struct Program {
 #[must_use]
 pub struct ProgramBuilder {
     pub(super) main: Option<Main>,
-    pub(super) abi: Abi,
+    /// `None`: what the main module's imports say.
+    pub(super) abi: Option<Abi>,
     pub(super) libraries: Vec<String>,
     pub(super) library_path: Vec<String>,
     pub(super) preload: Vec<String>,
@@ -52,6 +53,7 @@ pub struct ProgramBuilder {
     pub(super) table_limit: Option<u64>,
     pub(super) fuel: Option<u64>,
     pub(super) timeout: Option<Duration>,
+    pub(super) op_coverage: bool,
 }
 
 /// Where the main module comes from.
@@ -66,7 +68,7 @@ impl Program {
     pub fn builder() -> ProgramBuilder {
         ProgramBuilder {
             main: None,
-            abi: Abi::Wasi,
+            abi: None,
             libraries: Vec::new(),
             library_path: Vec::new(),
             preload: Vec::new(),
@@ -86,6 +88,7 @@ impl Program {
             table_limit: None,
             fuel: None,
             timeout: None,
+            op_coverage: false,
         }
     }
 
@@ -133,9 +136,10 @@ impl ProgramBuilder {
         self
     }
 
-    /// The conventions between main module and host. Default: WASI.
+    /// The conventions between main module and host. Default: emscripten's if the main module imports what only
+    /// emscripten's programs do, else WASI.
     pub fn abi(mut self, abi: Abi) -> Self {
-        self.abi = abi;
+        self.abi = Some(abi);
         self
     }
 
@@ -271,6 +275,13 @@ impl ProgramBuilder {
     /// The guest traps this long after its start.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Counts the operators that are executed and the globals that code reads, for the engine's own tests.
+    #[doc(hidden)]
+    pub fn op_coverage(mut self) -> Self {
+        self.op_coverage = true;
         self
     }
 

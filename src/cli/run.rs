@@ -8,6 +8,7 @@ use super::program::{Main, Program};
 use crate::config::{Config, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
+use crate::host::emscripten::{self, Emscripten, EmscriptenHost, EmscriptenSymbols};
 use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
 use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
@@ -42,6 +43,7 @@ const PAGE: u64 = 65_536;
 struct Host {
     kernel: Kernel,
     cowasm: Cowasm,
+    emscripten: Emscripten,
 }
 
 /// Largest value stack of a manifest. Its pages are only taken when guests use them, but the system may refuse to
@@ -60,8 +62,15 @@ impl CowasmHost for Host {
     }
 }
 
+impl EmscriptenHost for Host {
+    fn emscripten(&mut self) -> (&mut Kernel, &mut Emscripten) {
+        (&mut self.kernel, &mut self.emscripten)
+    }
+}
+
 /// A program that is being run.
 struct Running {
+    abi: Abi,
     store: Store<Host>,
     process: Process<Host>,
     /// `argv`, the program's name first.
@@ -121,9 +130,11 @@ impl Program {
     ) -> Result<DryRun> {
         let engine = Engine::new(self.config()?);
         let (module, path) = self.module(&engine)?;
+        let abi = self.abi(&module);
         let host = Host {
-            kernel: self.kernel(&[self.program_name(&path)])?,
+            kernel: self.kernel(abi, &[self.program_name(&path)])?,
             cowasm: self.cowasm(),
+            emscripten: Emscripten::default(),
         };
         let mut store = Store::new(&engine, host);
         let description = &self.description;
@@ -135,7 +146,7 @@ impl Program {
             .cloned()
             .chain(libraries.into_iter().map(Into::into))
             .collect();
-        self.process().dry_run(&mut store, &module, &path, &all)
+        self.process(abi).dry_run(&mut store, &module, &path, &all)
     }
 
     fn load(&self, arguments: Vec<String>) -> Result<Running> {
@@ -143,9 +154,11 @@ impl Program {
         let (module, path) = self.module(&engine)?;
         let mut argv = vec![self.program_name(&path)];
         argv.extend(arguments);
+        let abi = self.abi(&module);
         let host = Host {
-            kernel: self.kernel(&argv)?,
+            kernel: self.kernel(abi, &argv)?,
             cowasm: self.cowasm(),
+            emscripten: Emscripten::default(),
         };
         let mut store = Store::new(&engine, host);
         if let Some(fuel) = self.description.fuel {
@@ -158,15 +171,27 @@ impl Program {
                 .kernel
                 .set_deadline(std::time::Instant::now().checked_add(timeout));
         }
-        let process = self.process();
+        let process = self.process(abi);
         process.start(&mut store, &module, &path)?;
         if let Some(memory) = process.memory() {
             store.data_mut().kernel.set_memory(memory);
         }
         Ok(Running {
+            abi,
             store,
             process,
             arguments: argv,
+        })
+    }
+
+    /// The conventions that the program was built for.
+    fn abi(&self, module: &Module) -> Abi {
+        self.description.abi.unwrap_or_else(|| {
+            if emscripten::is_program(module) {
+                Abi::Emscripten
+            } else {
+                Abi::Wasi
+            }
         })
     }
 
@@ -175,6 +200,7 @@ impl Program {
         let mut config = Config {
             fuel: description.fuel.is_some(),
             interruption: description.timeout.is_some(),
+            op_coverage: description.op_coverage,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {
@@ -220,11 +246,17 @@ impl Program {
         })
     }
 
-    fn kernel(&self, argv: &[String]) -> Result<Kernel> {
+    fn kernel(&self, abi: Abi, argv: &[String]) -> Result<Kernel> {
         let description = &self.description;
         let mut builder = KernelBuilder::new()
             .args(argv.iter().cloned())
             .inherit_stdio();
+        if abi == Abi::Emscripten {
+            let program = argv.first().map_or("", String::as_str);
+            for (name, value) in emscripten::default_environment(program) {
+                builder = builder.env(name, value);
+            }
+        }
         let [stdin, stdout, stderr] = &description.streams;
         if let Some(pipe) = stdin {
             builder = builder.stdin(pipe);
@@ -242,10 +274,10 @@ impl Program {
             builder = builder.mount(guest, mount.clone());
         }
         let root = description.mounts.contains_key("/");
-        match (
-            description.abi,
-            description.mounts.get(&description.working_directory),
-        ) {
+        match (abi, description.mounts.get(&description.working_directory)) {
+            // emscripten's open by path; without files of ours, they have a tree of their own in memory.
+            (Abi::Emscripten, _) if root => builder = builder.no_preopens(),
+            (Abi::Emscripten, _) => builder = builder.no_preopens().mount("/", emscripten::tree()),
             // cowasm's C library changes directories: all mounts are one tree below `/` for it.
             (Abi::Cowasm, _) => builder = builder.single_root(),
             // Others get a descriptor for each mount. They know no working directory; what they open by a
@@ -275,11 +307,18 @@ impl Program {
         cowasm
     }
 
-    fn process(&self) -> Process<Host> {
+    fn process(&self, abi: Abi) -> Process<Host> {
         let description = &self.description;
         let (topics, _) = TraceTopics::parse(&description.trace);
         let mut builder: ProcessBuilder<Host> = Process::builder().files(KernelFiles);
-        let mut profile = match description.abi {
+        let mut profile = match abi {
+            Abi::Emscripten => {
+                builder = builder.host(EmscriptenSymbols::new(WasiSymbols));
+                for directory in emscripten::LIBRARY_DIRECTORIES {
+                    builder = builder.default_path(directory);
+                }
+                Profile::emscripten()
+            }
             Abi::Wasi => {
                 builder = builder.host(WasiSymbols);
                 Profile::wasi()
@@ -293,6 +332,11 @@ impl Program {
         builder = builder.profile(profile);
         for directory in &description.library_path {
             builder = builder.library_path(directory);
+        }
+        if abi == Abi::Emscripten
+            && let Some(list) = description.environment.get("LD_LIBRARY_PATH")
+        {
+            builder = builder.ld_library_path(list);
         }
         for library in &description.preload {
             builder = builder.preload(library);
@@ -343,6 +387,10 @@ impl Running {
     fn run(&mut self, program: &Program) -> Result<i32> {
         let description = &program.description;
         let func = self.prepare(program, description.entry_function.as_deref())?;
+        if self.abi == Abi::Emscripten && description.entry_library.is_none() {
+            let entry = description.entry_function.as_deref();
+            return emscripten::call_main(&self.process, &mut self.store, entry);
+        }
         let plain_start = description.entry_function.is_none();
         let status = self.call_main(func)?;
         if plain_start {
@@ -358,7 +406,7 @@ impl Running {
     /// Does everything up to the entry, and gives the function to call.
     fn prepare(&mut self, program: &Program, function: Option<&str>) -> Result<Func> {
         let description = &program.description;
-        if description.abi == Abi::Cowasm {
+        if self.abi == Abi::Cowasm {
             // Constructors, `main` (which the host answers with 0), destructors: then the kernel is ready to serve.
             let start = self.process.entry(&mut self.store, Some("_start"))?;
             start.call(&mut self.store, &[], &mut [])?;

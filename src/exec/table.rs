@@ -173,6 +173,11 @@ fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
         bin::<D, O, Im, A, true>,
         bin::<D, O, A, A, false>,
         bin::<D, O, A, A, true>,
+        ret_bin::<D, O, Sa, Sb>,
+        ret_bin::<D, O, A, Sb>,
+        ret_bin::<D, O, Sa, A>,
+        ret_bin::<D, O, Sa, Im>,
+        ret_bin::<D, O, A, Im>,
     ]
 }
 

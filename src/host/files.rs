@@ -80,6 +80,10 @@ impl Kernel {
         }
         let open = self.descriptors.get_mut(fd)?;
         match &open.object {
+            Object::Stream(Stream::Random) => {
+                self.random(buffer)?;
+                Ok(buffer.len())
+            }
             Object::Stream(stream) => stream.read(buffer),
             Object::File(file) => {
                 let count = file.read_at(buffer, open.position)?;

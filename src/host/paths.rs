@@ -257,6 +257,19 @@ impl Kernel {
         })
     }
 
+    /// Whether guests may not change what lies at a path.
+    pub(crate) fn is_read_only_at(&self, at: At, path: &str) -> bool {
+        let read_only = self.base(at, path).and_then(|(base, path)| {
+            self.at(&base, &path, Follow::Yes, |target| {
+                Ok(match target {
+                    Target::Directory { place, .. } => self.namespace.is_read_only(place),
+                    Target::Entry { parent, .. } => self.namespace.is_read_only(parent),
+                })
+            })
+        });
+        read_only.unwrap_or(false)
+    }
+
     /// Sets the times of a path.
     pub(crate) fn set_times_at(
         &mut self,

@@ -47,6 +47,10 @@ pub(crate) enum Stream {
     Writer(PipeWriter),
     /// Nothing to read; what is written is lost.
     Null,
+    /// Zeros to read; what is written is lost.
+    Zero,
+    /// Random bytes to read, which the kernel gives; what is written is lost.
+    Random,
 }
 
 /// Bytes in memory between a writer and a reader. Clones are the same pipe.
@@ -214,7 +218,8 @@ impl Stream {
             Stream::Stdin(_) => io::stdin().is_terminal(),
             Stream::Stdout => io::stdout().is_terminal(),
             Stream::Stderr => io::stderr().is_terminal(),
-            Stream::Reader(_) | Stream::Writer(_) | Stream::Null => false,
+            Stream::Reader(_) | Stream::Writer(_) => false,
+            Stream::Null | Stream::Zero | Stream::Random => false,
         };
         if is_terminal {
             FileType::CharacterDevice
@@ -224,7 +229,10 @@ impl Stream {
     }
 
     pub fn can_read(&self) -> bool {
-        matches!(self, Stream::Stdin(_) | Stream::Reader(_) | Stream::Null)
+        matches!(
+            self,
+            Stream::Stdin(_) | Stream::Reader(_) | Stream::Null | Stream::Zero | Stream::Random
+        )
     }
 
     pub fn can_write(&self) -> bool {
@@ -241,6 +249,12 @@ impl Stream {
             },
             Stream::Reader(pipe) => pipe.read(buffer),
             Stream::Null => Ok(0),
+            Stream::Zero => {
+                buffer.fill(0);
+                Ok(buffer.len())
+            }
+            // The kernel has the source of randomness.
+            Stream::Random => Err(Errno::Io),
             Stream::Stdout | Stream::Stderr | Stream::Writer(_) => Err(Errno::Badf),
         }
     }
@@ -250,7 +264,7 @@ impl Stream {
             Stream::Stdout => write_once(io::stdout(), bytes),
             Stream::Stderr => write_once(io::stderr(), bytes),
             Stream::Writer(writer) => writer.0.write(bytes),
-            Stream::Null => Ok(bytes.len()),
+            Stream::Null | Stream::Zero | Stream::Random => Ok(bytes.len()),
             Stream::Stdin(_) | Stream::Reader(_) => Err(Errno::Badf),
         }
     }
@@ -268,6 +282,7 @@ impl Stream {
                 }
             }
             Stream::Null => Readiness::HangUp,
+            Stream::Zero | Stream::Random => Readiness::Ready(1),
             Stream::Stdout | Stream::Stderr | Stream::Writer(_) => Readiness::Ready(0),
         }
     }

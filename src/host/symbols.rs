@@ -106,3 +106,31 @@ fn io_error(errno: Errno) -> io::Error {
     };
     io::Error::new(kind, errno)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{KernelBuilder, Mount};
+
+    #[test]
+    fn a_library_keeps_its_directory_when_the_guest_changes_its_own() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir(host.path().join("sub")).unwrap();
+        std::fs::write(host.path().join("sub/a.so"), b"a").unwrap();
+        let mut kernel = KernelBuilder::new()
+            .mount("/app", Mount::host(host.path()).unwrap())
+            .working_directory("/app")
+            .build()
+            .unwrap();
+        let mut find = |path: &str| {
+            let found = Files::<Kernel>::find(&KernelFiles, &mut kernel, path);
+            found.unwrap().unwrap().path
+        };
+        assert_eq!(find("./sub/a.so"), "/app/sub/a.so");
+        assert_eq!(find("sub/../sub/a.so"), "/app/sub/../sub/a.so");
+        assert_eq!(find("/app/sub/a.so"), "/app/sub/a.so");
+        kernel.set_working_directory("/app/sub").unwrap();
+        let found = Files::<Kernel>::find(&KernelFiles, &mut kernel, "a.so");
+        assert_eq!(found.unwrap().unwrap().path, "/app/sub/a.so");
+    }
+}

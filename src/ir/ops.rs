@@ -20,7 +20,7 @@
 //!
 //! | shape  | forms | operands |
 //! |--------|-------|----------|
-//! | bin    | ss as sa si ai is ia aa × {-, _s} | d @8, a @10, b @12 or i32 @12; immediates of other types @16; is: b @10 |
+//! | bin    | ss as sa si ai is ia aa × {-, _s}, ss as sa si ai returning | d @8, a @10, b @12 or i32 @12; immediates of other types @16; is: b @10 |
 //! | cmp    | the first five, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
 //! |        | of integers, then selects (see `SELECT_FORMS`) | d @8, a @10, b @12 or i32 @12, x @16, y @18 |
 //! | un     | s a × {-, _s} | d @8, a @10 |
@@ -268,14 +268,32 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         F64SubMul(F64Sub, F64Mul) left "(a - b) * c";
     }
     special {
-        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14"
-            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>];
+        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14; d @8 = u32 @16, d @10 = u32 @20"
+            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>, imm2 copy_imm2::<D>];
         CopyFar "like Copy with u32 offsets: near slot @8 = far @12; far @12 = near @8 | acc | facc"
             [get copy_far_get::<D>, put copy_far_put::<D>, acc copy_far_acc::<D>, facc copy_far_facc::<D>];
         CopyBlock "count @16 slots from offset @12 to offset @8 (u32, bytes); they may overlap"
             [up copy_block::<D>];
         AddSlot "d @8 = slot @10 + imm @12, the accumulator stays"
             [i32 add_slot::<D>];
+        AddTwo "acc = d @8 = slot @10 + imm @12, then the same with @16, @18, @20"
+            [i32 add_two::<D>];
+        AddMemory "acc = 4 bytes at slot @10 + offset @12 += imm @16; also to d @8"
+            [acc add_memory::<D, false>, s add_memory::<D, true>];
+        LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
+            [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
+             z_s_s load_branch::<D, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load, Slot, true, true>,
+             z_p load_branch::<D, formula::I32Load, SlotImm, false, false>, nz_p load_branch::<D, formula::I32Load, SlotImm, false, true>,
+             z_p_s load_branch::<D, formula::I32Load, SlotImm, true, false>, nz_p_s load_branch::<D, formula::I32Load, SlotImm, true, true>,
+             z_a load_branch::<D, formula::I32Load, Acc, false, false>, nz_a load_branch::<D, formula::I32Load, Acc, false, true>,
+             z_a_s load_branch::<D, formula::I32Load, Acc, true, false>, nz_a_s load_branch::<D, formula::I32Load, Acc, true, true>];
+        LoadBr8 "the same of a byte"
+            [z_s load_branch::<D, formula::I32Load8U, Slot, false, false>, nz_s load_branch::<D, formula::I32Load8U, Slot, false, true>,
+             z_s_s load_branch::<D, formula::I32Load8U, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load8U, Slot, true, true>,
+             z_p load_branch::<D, formula::I32Load8U, SlotImm, false, false>, nz_p load_branch::<D, formula::I32Load8U, SlotImm, false, true>,
+             z_p_s load_branch::<D, formula::I32Load8U, SlotImm, true, false>, nz_p_s load_branch::<D, formula::I32Load8U, SlotImm, true, true>,
+             z_a load_branch::<D, formula::I32Load8U, Acc, false, false>, nz_a load_branch::<D, formula::I32Load8U, Acc, false, true>,
+             z_a_s load_branch::<D, formula::I32Load8U, Acc, true, false>, nz_a_s load_branch::<D, formula::I32Load8U, Acc, true, true>];
         AddBrZ "d @8 = slot @10 + imm @12; branch @16 if d = 0 | d ≠ 0"
             [z add_br_zero::<D, true>, nz add_br_zero::<D, false>];
         Lea "(slot @12 << @14) + imm @16 [+ slot @10]; into acc, slot + acc, slot only"
@@ -289,16 +307,18 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [acc global_get::<D, false>, s global_get::<D, true>];
         GlobalGetF "facc = cell @16"
             [facc global_get_f::<D, false>, s global_get_f::<D, true>];
-        GlobalSet "cell @16 = slot @8 | acc | facc | imm @24"
-            [s global_set::<D, S<8>>, a global_set::<D, A>, f global_set_f::<D>, i global_set_imm::<D>];
-        Jump "to displacement @12"
-            [always jump::<D>];
-        BrNz "if slot @8 | acc ≠ 0"
-            [s br_test::<D, S<8>, true>, a br_test::<D, A, true>];
-        BrZ "if slot @8 | acc = 0"
-            [s br_test::<D, S<8>, false>, a br_test::<D, A, false>];
-        BrTable "entry min(slot @8 | acc, count @12) of the (handler, ip) pairs @16"
-            [s br_table::<D, S<8>>, a br_table::<D, A>];
+        GlobalSet "cell @16 = slot @8 | acc | facc | imm @24 | u32 slot @8 + imm @12"
+            [s global_set::<D, S<8>>, a global_set::<D, A>, f global_set_f::<D>, i global_set_imm::<D>, add global_set_sum::<D>];
+        GlobalAdd "acc = u32 cell @16 += imm @12; also to d @8"
+            [acc global_add::<D, false>, s global_add::<D, true>];
+        Jump "to displacement @12; before it d @8 = slot @10, and @16 = @18, or d @8 = imm @16"
+            [always jump::<D>, s jump_copy::<D, false>, s2 jump_copy::<D, true>, i jump_imm::<D>];
+        BrNz "if slot @8 | acc ≠ 0; acc also to d @8"
+            [s br_test::<D, S<8>, true>, a br_test::<D, A, true>, a_s br_copy::<D, true>];
+        BrZ "if slot @8 | acc = 0; acc also to d @8"
+            [s br_test::<D, S<8>, false>, a br_test::<D, A, false>, a_s br_copy::<D, false>];
+        BrTable "entry min(slot @8 | acc, count @12) of the (handler, ip) pairs @16, or of another one's at displacement @16"
+            [s br_table::<D, S<8>>, a br_table::<D, A>, s_far br_table_far::<D, S<8>>, a_far br_table_far::<D, A>];
         Unreachable "traps"
             [trap unreachable::<D>];
         Halt "ends the run"
@@ -309,6 +329,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [fuel check::<D, true, false>, poll check::<D, false, true>, both check::<D, true, true>];
         Call "callee frame at sp + @8, frame size @12, code @16; last argument in acc | facc goes to slot @10 first"
             [plain call::<D>, a call_last::<D, true>, f call_last::<D, false>];
+        CallCopy "the same with frame size @20, code @24; before it @10 = slot @12, or two: and @16 = slot @18, or @10 = imm @12, or @10 = u32 slot @16 + imm @12"
+            [s call_copy::<D>, s2 call_copy_two::<D>, i call_imm::<D>, add call_add::<D>];
         CallFar "callee frame at sp + u32 @8, frame size @12, code @16"
             [plain call_far::<D>];
         CallIndirect "index slot @10 | acc, callee frame at sp + @8, type @12, table @16, its home is this function's memory"
@@ -319,8 +341,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [plain tail_call::<D>];
         TailCallAny "the same; index slot @24 | acc, type @12, table @16"
             [s tail_call_any::<D, S<24>>, a tail_call_any::<D, A>];
-        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended)"
-            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>];
+        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended); cell @16 = u32 slot @8 + imm @12 before"
+            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>, sum_acc ret_sum::<D>, sum_s ret_sum_slot::<D>];
         Lazy "stub of a function without code: translates it, then calls it"
             [stub lazy::<D>];
         Forward "stub of a translated function: goes to its code"
@@ -346,11 +368,14 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
 pub(crate) use for_each_op;
 
 /// Forms of arithmetic with two operands, in order; a result in a slot is form + 1. Those with an immediate first operand
-/// are of operators that do not commute, those with the accumulator twice of sums and products.
-pub(crate) const BIN_FORMS: [&str; 16] = [
+/// are of operators that do not commute, those with the accumulator twice of sums and products. Those that return leave the
+/// function with the result.
+pub(crate) const BIN_FORMS: [&str; 21] = [
     "ss", "ss_s", "as", "as_s", "sa", "sa_s", "si", "si_s", "ai", "ai_s", "is", "is_s", "ia",
-    "ia_s", "aa", "aa_s",
+    "ia_s", "aa", "aa_s", "ret_ss", "ret_as", "ret_sa", "ret_si", "ret_ai",
 ];
+/// First form of arithmetic that returns.
+pub(crate) const RETURNS: u16 = 16;
 /// Forms of comparisons that make a value.
 pub(crate) const CMP_FORMS: [&str; 10] = [
     "ss", "ss_s", "as", "as_s", "sa", "sa_s", "si", "si_s", "ai", "ai_s",
@@ -536,6 +561,7 @@ impl Op {
             return match form {
                 10..14 => name.commutes(),
                 14..16 => !name.doubles(),
+                19..21 => name == Family::I32Sub,
                 _ => subtracts,
             };
         }
@@ -547,6 +573,12 @@ impl Op {
             }
             // The first operator's form, if its own immediate is wanted: floats have none in pairs.
             let first_form = form % PAIR_IMMEDIATE;
+            // A local plus or shifted by a constant, plus a constant, is an address.
+            let address =
+                *second == Family::I32Add && matches!(first, Family::I32Add | Family::I32Shl);
+            if address && first_form / 2 == 3 && form >= PAIR_IMMEDIATE {
+                return true;
+            }
             return (floats && (form >= PAIR_IMMEDIATE || first_form >= 6))
                 || (*first == Family::I32Sub && first_form >= 6);
         }
@@ -555,12 +587,32 @@ impl Op {
         integer_store && STORE_FORMS.get(usize::from(form)) == Some(&"aa")
     }
 
+    /// The operator that computes the same and returns, of arithmetic that only makes a value in the accumulator.
+    pub fn returning(self) -> Option<Op> {
+        let plain = self.family() < BINARY && self.form() < 10 && self.form().is_multiple_of(2);
+        plain.then(|| Op(self.0 - self.form() + RETURNS + self.form() / 2))
+    }
+
+    /// Whether it only reads slots, accumulators and memory, writes slots and accumulators, and goes on behind itself.
+    pub fn is_plain(self) -> bool {
+        let branches = FAMILIES
+            .get(self.family())
+            .is_none_or(|family| family.branches && (BRANCH..SELECT).contains(&self.form()));
+        let returns = self.family() < BINARY && self.form() >= RETURNS;
+        (self.family() < Family::I32Store as usize && !branches && !returns)
+            || self.is(Family::Copy)
+            || self.is(Family::AddSlot)
+            || self.is(Family::AddTwo)
+            || self.is(Family::Lea)
+            || PAIRS.iter().any(|(_, _, _, pair)| self.is(*pair))
+    }
+
     /// Whether it leaves its result in an accumulator and in slot d.
     pub fn stores_result(self) -> bool {
         let family = self.family();
         let pairs = PAIRS[0].3 as usize..PAIRS[0].3 as usize + PAIRS.len();
         !self.form().is_multiple_of(2)
-            && (family < BINARY
+            && ((family < BINARY && self.form() < RETURNS)
                 || (family < Family::I32Store as usize
                     && (self.form() < BRANCH || !FAMILIES[family].branches))
                 || pairs.contains(&family))

@@ -7,6 +7,7 @@ use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
 use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
+use super::remedy::remedy;
 use super::state::View;
 use super::symbols::{Symbol, WeakImports};
 use super::trace::TraceTopics;
@@ -239,6 +240,11 @@ impl<T: 'static> Planner<'_, T> {
                 Ok(()) => return Ok(Ok(Binding::Definition(found))),
                 Err(why) => undefined = Undefined::Mismatch(why),
             }
+            if let Some(split) = self.split_form(found, name)
+                && self.function_fits(store, split, name, ty)?.is_ok()
+            {
+                return Ok(Ok(Binding::Definition(split)));
+            }
         }
         // A definition that does not fit still hides the host's: whoever wrote it meant it.
         if matches!(undefined, Undefined::Missing)
@@ -266,6 +272,7 @@ impl<T: 'static> Planner<'_, T> {
                 let hint = self
                     .wrapped_hint(name)
                     .or_else(|| shared.host.hint(from, name))
+                    .or_else(|| remedy(name).map(String::from))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));
                 format!("undefined function `{name}`: {ty}{hint}")
             }
@@ -291,6 +298,18 @@ impl<T: 'static> Planner<'_, T> {
             added_global: &[],
         };
         view.symbols(found.object).is_some_and(keeps_for_good)
+    }
+
+    /// The same definition for importers whose 64-bit integers are split.
+    fn split_form(&self, found: Definition, name: &str) -> Option<Definition> {
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        let symbol = view.symbols(found.object)?.split_form(name)?;
+        Some(Definition { symbol, ..found })
     }
 
     /// What to do about a function that the main module exports but that nobody may call (rule S8).
@@ -423,9 +442,13 @@ impl<T: 'static> Planner<'_, T> {
         }
         let hint = self
             .wrapped_hint(name)
+            .or_else(|| remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!("; {hint}"));
         Err(match kind {
-            CellKind::Data => format!("undefined data symbol `{name}`"),
+            CellKind::Data => match remedy(name) {
+                Some(hint) => format!("undefined data symbol `{name}` ({hint})"),
+                None => format!("undefined data symbol `{name}`"),
+            },
             CellKind::Function => {
                 format!("undefined function `{name}` (its address is taken{hint})")
             }

@@ -3,10 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::bind::signature_mismatch;
-use super::object::ObjectId;
+use super::object::{Definition, ObjectId};
 use super::plan::Undefined;
 use super::process::Process;
 use super::state::View;
+use super::symbols::Symbol;
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
@@ -35,6 +36,24 @@ impl<T: 'static> Process<T> {
                     view.find(self.0.profile.symbol_order, Some(importer), name)
                 }
             };
+            // The form of the definition that has the importer's type.
+            let found = found.map(|found| {
+                let fits = |symbol| match (symbol, view.symbols(found.object)) {
+                    (Symbol::Function { func, .. }, Some(symbols)) => {
+                        symbols.func_type(func) == Some(ty)
+                    }
+                    _ => false,
+                };
+                let split = view
+                    .symbols(found.object)
+                    .and_then(|symbols| symbols.split_form(name));
+                match split {
+                    Some(symbol) if !fits(found.symbol) && fits(symbol) => {
+                        Definition { symbol, ..found }
+                    }
+                    _ => found,
+                }
+            });
             let provider = found.map(|found| (found, view.name(found.object).to_string()));
             (provider, view.name(importer).to_string())
         };
@@ -93,6 +112,7 @@ impl<T: 'static> Process<T> {
             .0
             .host
             .hint(from, name)
+            .or_else(|| super::remedy::remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"

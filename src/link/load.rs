@@ -102,6 +102,7 @@ impl<T: 'static> Load<'_, T> {
         let whole = Clock::new(&self.process.0.counters.time);
         self.enter();
         self.process.step()?;
+        self.trace_duplicates();
         let main = self.new.iter().position(|object| object.main.is_some());
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))

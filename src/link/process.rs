@@ -285,7 +285,7 @@ impl<T: 'static> Process<T> {
     }
 
     /// The function with which the program starts: the main module's export of this name, else `_start`, else any
-    /// object's `main` (rule R12).
+    /// object's `main` (rule R12). A main module that also exports `_initialize`, which has run, is not started (S9).
     ///
     /// # Errors
     /// There is none; lists the functions that the main module exports.
@@ -298,7 +298,9 @@ impl<T: 'static> Process<T> {
         let instance = self
             .main_instance()
             .ok_or_else(|| Error::usage("the process was not started"))?;
-        if let Some(func) = instance.get_func(&mut store, name.unwrap_or("_start")) {
+        let initialised = name.is_none() && instance.get_func(&mut store, "_initialize").is_some();
+        if !initialised && let Some(func) = instance.get_func(&mut store, name.unwrap_or("_start"))
+        {
             return Ok(func);
         }
         let others: &[&str] = match name {
@@ -317,9 +319,15 @@ impl<T: 'static> Process<T> {
             .map(|(name, _)| name)
             .collect();
         exported.truncate(40);
+        let why = match name.unwrap_or("_start") {
+            "_start" if initialised => {
+                "the main module exports `_initialize`, so it is no program that runs once; name the function to call"
+                    .to_string()
+            }
+            name => format!("the main module exports no function `{name}`"),
+        };
         Err(Error::usage(format!(
-            "the main module exports no function `{}`; it exports: {}",
-            name.unwrap_or("_start"),
+            "{why}; it exports: {}",
             exported.join(", ")
         )))
     }

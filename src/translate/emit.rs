@@ -3,7 +3,7 @@
 
 use super::Field;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::ops::Op;
+use crate::ir::ops::{Family, Op};
 
 /// No instruction.
 pub(super) const NONE: usize = usize::MAX;
@@ -16,6 +16,9 @@ const WORDS_BESIDES: usize = 1 << 16;
 /// Most words of a function: displacements, in bytes, and word numbers fit 32 bits by a wide margin (one operator
 /// adds a few hundred thousand words at most).
 const MOST_WORDS: usize = 1 << 26;
+
+/// Most instructions at a loop's start that are repeated.
+const MOST_REPEATED: usize = 4;
 
 /// Code under construction.
 #[derive(Default)]
@@ -181,6 +184,85 @@ impl Emitter {
             }
         }
         self.last = self.before.take();
+    }
+
+    /// Whether the last instruction, which starts here, holds the value of a cell.
+    pub fn is_relocated(&self, start: usize) -> bool {
+        self.relocations
+            .last()
+            .is_some_and(|field| field.word > start)
+    }
+
+    /// If the last two instructions each add a constant to a slot and write a slot, they become one.
+    pub fn merge_steps(&mut self) {
+        let step = Family::I32Add.form(7);
+        if let (Some(before), Some(last)) = (self.before, self.last)
+            && before + 2 == last
+            && self.op(last) == step
+            && (self.op(before) == step || self.op(before) == Family::AddSlot.form(0))
+            && !self.is_relocated(before)
+        {
+            self.code[before] = u64::from(Family::AddTwo.form(0).0);
+            self.code.remove(last);
+            self.starts.pop();
+            self.last = Some(before);
+            self.before = None;
+        }
+    }
+
+    /// The place in the module that an instruction came from.
+    pub fn place_of(&self, start: usize) -> Option<u32> {
+        let found = self
+            .places
+            .binary_search_by_key(&(start as u32), |(word, _)| *word);
+        found
+            .ok()
+            .and_then(|n| self.places.get(n))
+            .map(|(_, place)| *place)
+    }
+
+    /// Repeats the few instructions at the start of a loop that lead to a jump table, and the jump through it, if that is all
+    /// that there is: in place of a jump to the loop.
+    pub fn repeat_loop_head(&mut self, loop_start: usize) -> bool {
+        let Ok(first) = self.starts.binary_search(&(loop_start as u32)) else {
+            return false;
+        };
+        let mut end = first;
+        loop {
+            let Some(start) = self.starts.get(end).map(|start| *start as usize) else {
+                return false;
+            };
+            let op = self.op(start);
+            if op.is(Family::BrTable) {
+                break;
+            }
+            if end - first == MOST_REPEATED || !op.is_plain() {
+                return false;
+            }
+            end += 1;
+        }
+        let table = self.starts[end] as usize;
+        if self
+            .relocations
+            .iter()
+            .any(|field| (loop_start..table).contains(&field.word))
+        {
+            return false;
+        }
+        for n in first..end {
+            let (start, behind) = (self.starts[n] as usize, self.starts[n + 1] as usize);
+            if let Some(place) = self.place_of(start) {
+                self.places.push((self.code.len() as u32, place));
+            }
+            let op = self.op(start);
+            self.emit(op, self.code[start + 1]);
+            self.code.extend_from_within(start + 2..behind);
+        }
+        let form = self.op(table).form() % 2 + 2;
+        let start = self.emit(Family::BrTable.form(form), self.code[table + 1]);
+        let displacement = (table as i64 + 2 - start as i64) * 8;
+        self.push(u64::from(displacement as i32 as u32));
+        true
     }
 
     /// Takes a finished instruction out of the whole. No displacement may lead over it.

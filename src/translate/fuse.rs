@@ -165,6 +165,9 @@ impl Translator<'_> {
             std::mem::swap(&mut x, &mut y);
         }
         self.free_acc(class(result));
+        if self.shift_and(family, x, y, result) {
+            return;
+        }
         let address =
             |popped: Popped| matches!(popped.place, Place::Sum(..) | Place::Scaled { .. });
         if class(result) == 0 {
@@ -189,6 +192,39 @@ impl Translator<'_> {
             return;
         }
         self.emit_binary(family, left, right, y.ty, result);
+    }
+
+    /// A shifted local that is no address: the pair of shift and operator, if there is one.
+    fn shift_and(&mut self, family: Family, x: Popped, y: Popped, result: ValType) -> bool {
+        let plain = |popped: Popped| match popped.place {
+            Place::Scaled {
+                base: None,
+                index,
+                shift,
+                offset: 0,
+            } => Some((index, shift)),
+            _ => None,
+        };
+        let (scaled, other, is_right) = match (plain(x), plain(y)) {
+            (Some(scaled), None) => (scaled, y, false),
+            (None, Some(scaled)) => (scaled, x, !family.commutes()),
+            _ => return false,
+        };
+        let Some(pair) = pair_of(Family::I32Shl.form(operands::SI), family, is_right) else {
+            return false;
+        };
+        let index = self.near(self.local_slot(scaled.0));
+        let (form, third) = match other.place {
+            Place::Const(value) => (PAIR_IMMEDIATE, u64::from(value as u32)),
+            _ => (0, self.slot_operand(other)),
+        };
+        let start = self.out.emit(
+            pair.form(form + operands::SI),
+            index << 16 | u64::from(scaled.1) << 32,
+        );
+        self.out.push(third);
+        self.result(start, result);
+        true
     }
 
     /// If one operand was just made by an operator that the table pairs with this one: both become one instruction.
@@ -486,6 +522,9 @@ impl Translator<'_> {
             self.out.push(self.environment.memory(memory));
             return;
         }
+        if family == Family::I32Store && self.add_to_memory(base, value, offset) {
+            return;
+        }
         let mut source = self.operand(value, true);
         let scaled = matches!(base.place, Place::Scaled { .. });
         if let (Operand::Imm(..), true) = (source, scaled) {
@@ -547,6 +586,52 @@ impl Translator<'_> {
             (_, Some(more)) => self.out.push(more),
             (_, None) => {}
         }
+    }
+
+    /// A constant added to what was loaded from the same address: one instruction.
+    fn add_to_memory(&mut self, base: Popped, value: Popped, offset: u64) -> bool {
+        let (Place::Local(local), Some(load), Some(add)) =
+            (base.place, self.out.before, self.out.last)
+        else {
+            return false;
+        };
+        let op = self.out.op(add);
+        let is_value = match value.place {
+            Place::Acc { producer } => producer == add,
+            Place::Local(local) => {
+                self.acc_local[0] == Some(local) && op == Family::I32Add.form(operands::AI + 1)
+            }
+            _ => false,
+        };
+        let loaded = u64::from(self.local_slot(local)) << 16 | offset << 32;
+        let fits = is_value
+            && !self.far
+            && u32::try_from(offset).is_ok()
+            && !self.acc_taken(0)
+            && (op == Family::I32Add.form(operands::AI)
+                || op == Family::I32Add.form(operands::AI + 1))
+            && self.out.op(load) == Family::I32Load.form(address::SLOT)
+            && load + 2 == add
+            && self.out.code[load + 1] & !0xffff == loaded
+            && !self.out.is_relocated(load);
+        // The sum may not have gone into the local that is the address.
+        let target = self.out.code[add + 1] & 0xffff;
+        if !fits || (op.form() == operands::AI + 1 && target == u64::from(self.local_slot(local))) {
+            return false;
+        }
+        let constant = self.out.code[add + 1] >> 32;
+        let place = self.out.place_of(load);
+        self.out.retract();
+        self.out.retract();
+        if let Some(place) = place {
+            self.out.places.push((self.out.here() as u32, place));
+        }
+        self.out.emit(
+            Family::AddMemory.form(op.form() - operands::AI),
+            target | loaded,
+        );
+        self.out.push(constant);
+        true
     }
 
     /// `select`.
@@ -671,6 +756,9 @@ impl Translator<'_> {
         {
             return fixup;
         }
+        if let Some(fixup) = self.branch_on_load(popped, nonzero) {
+            return fixup;
+        }
         let popped = if self.acc_taken(0) {
             popped
         } else {
@@ -684,9 +772,50 @@ impl Translator<'_> {
         let family = if nonzero { Family::BrNz } else { Family::BrZ };
         let start = match self.operand(popped, false) {
             Operand::Slot(slot) => self.out.emit(family.form(0), slot),
-            _ => self.out.emit(family.form(1), 0),
+            _ => match self.out.last {
+                // The accumulator was just kept in a slot.
+                Some(last) if self.out.op(last) == Family::Copy.form(1) => {
+                    self.out.code[last] = u64::from(family.form(2).0);
+                    last
+                }
+                _ => self.out.emit(family.form(1), 0),
+            },
         };
         Fixup::Displacement { start, field: 12 }
+    }
+
+    /// The load that was the last instruction decides the branch: one instruction.
+    fn branch_on_load(&mut self, popped: Popped, nonzero: bool) -> Option<Fixup> {
+        let last = self.out.last?;
+        let op = self.out.op(last);
+        let family = match () {
+            () if op.is(Family::I32Load) => Family::LoadBr,
+            () if op.is(Family::I32Load8U) => Family::LoadBr8,
+            () => return None,
+        };
+        let stores = op.form() % 2;
+        let is_value = match popped.place {
+            Place::Acc { producer } => producer == last,
+            Place::Local(local) => stores == 1 && self.acc_local[0] == Some(local),
+            _ => false,
+        };
+        let (address, constant) = match op.form() - stores {
+            address::SLOT => (0, 0),
+            address::SLOT_IMM => (4, *self.out.code.get(last + 2)?),
+            address::ACC => (8, 0),
+            _ => return None,
+        };
+        if !is_value || self.out.is_relocated(last) {
+            return None;
+        }
+        let form = address + stores * 2 + u16::from(nonzero);
+        self.out.code[last] = u64::from(family.form(form).0);
+        self.out.code.truncate(last + 2);
+        self.out.push(constant & 0xffff_ffff);
+        Some(Fixup::Displacement {
+            start: last,
+            field: 20,
+        })
     }
 
     /// `local += constant` was the last instruction and decides the branch: one instruction.

@@ -154,6 +154,17 @@ handler! {
 }
 
 handler! {
+    /// `d = a + imm` twice, one after the other; the accumulator gets the second.
+    [D: Dispatch]
+    add_two(ip, sp, mem, len, ctx, acc, facc) {
+        u32::slot(sp, field16(ip, 10)).wrapping_add(field32(ip, 12)).put(sp, field16(ip, 8));
+        let sum = u32::slot(sp, field16(ip, 18)).wrapping_add(field32(ip, 20));
+        sum.put(sp, field16(ip, 16));
+        D::next(ip.add(24), sp, mem, len, ctx, u64::from(sum), facc)
+    }
+}
+
+handler! {
     /// `[base +] (index << k) + imm` into the accumulator, a slot, or both.
     [D: Dispatch, const BASE: bool, const ACC: bool, const SLOT: bool]
     lea(ip, sp, mem, len, ctx, acc, facc) {

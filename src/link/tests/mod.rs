@@ -1,9 +1,11 @@
 //! Programs in the text format that show the rules at work, through the public face of the linker.
 
 mod dlopen;
+mod exit_handlers;
 mod failures;
 mod mains;
 mod random;
+mod rules;
 mod scaling;
 mod symbols;
 mod undone;
