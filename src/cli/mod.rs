@@ -70,7 +70,9 @@ pub fn main() -> ExitCode {
             Err(error) => {
                 eprintln!("dynlink: {}", demangle::in_text(&error.to_string()));
                 if let (ErrorKind::Link(_), Some(file)) = (error.kind(), options.file.to_str()) {
-                    eprintln!("  help  run `dynlink check {file}` to see everything that is wrong");
+                    eprintln!(
+                        "Run `dynlink check {file}` to see everything that is wrong at once."
+                    );
                 }
                 ExitCode::from(failure_status(&error))
             }
