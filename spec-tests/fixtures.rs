@@ -170,10 +170,7 @@ fn read_case(name: &str, folder: PathBuf) -> Result<Case, String> {
     {
         return Err(format!("`{rule}` is no rule"));
     }
-    let styles = description
-        .styles
-        .iter()
-        .map(|style| main_file(style));
+    let styles = description.styles.iter().map(|style| main_file(style));
     for file in ["expected.txt".to_string()].into_iter().chain(styles) {
         if !folder.join(&file).is_file() {
             return Err(format!("`{file}` is missing; see fixtures/build.sh"));

@@ -132,7 +132,11 @@ impl<T: 'static> Process<T> {
             segments.push([PT_TLS, 0, start, start, size, size, PF_RW, 1]);
         }
         let count = u32::try_from(segments.len()).unwrap_or(0);
-        let table = if count == 0 { 0 } else { at.wrapping_add(INFO_SIZE) };
+        let table = if count == 0 {
+            0
+        } else {
+            at.wrapping_add(INFO_SIZE)
+        };
         let mut bytes = Vec::new();
         for word in [headers.base, name, table, count] {
             bytes.extend_from_slice(&word.to_le_bytes());
@@ -142,7 +146,10 @@ impl<T: 'static> Process<T> {
         }
         let module = headers.tls.map_or(0, |_| place);
         let tls = headers.tls.map_or(0, |(start, _)| start);
-        for word in [module, tls].into_iter().chain(segments.into_iter().flatten()) {
+        for word in [module, tls]
+            .into_iter()
+            .chain(segments.into_iter().flatten())
+        {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         if self.write_guest(store, memory, at, &bytes) {
@@ -165,7 +172,8 @@ impl<T: 'static> Process<T> {
             Some(_) => TrapCode::UninitializedElement,
             None => TrapCode::UndefinedElement,
         };
-        let text = format!("the callback of dl_iterate_phdr, {index:#x}, must be a function {wanted}");
+        let text =
+            format!("the callback of dl_iterate_phdr, {index:#x}, must be a function {wanted}");
         Err(Error::from(Trap::new(code).with_detail(text)))
     }
 }

@@ -4,8 +4,8 @@
 //! skipped up to the end or `else` of its block.
 
 use super::emit::{Fixup, NONE};
-use super::stack::{Operand, Place, Popped};
 use super::locals::Assigned;
+use super::stack::{Operand, Place, Popped};
 use super::{NEAR, Translator, class};
 use crate::error::Result;
 use crate::ir::ops::Family;

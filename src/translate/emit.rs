@@ -133,7 +133,13 @@ impl Emitter {
     pub fn remove(&mut self, place: usize, words: usize) {
         self.code.drain(place..place + words);
         self.starts.retain(|start| *start as usize != place);
-        let moved = |word: u32| word - if word as usize > place { words as u32 } else { 0 };
+        let moved = |word: u32| {
+            word - if word as usize > place {
+                words as u32
+            } else {
+                0
+            }
+        };
         for start in &mut self.starts {
             *start = moved(*start);
         }
