@@ -92,6 +92,8 @@ fn run(options: &RunOptions) -> Result<ExitCode> {
     let mut builder = describe(options)?;
     builder.trace = trace;
     builder.bind_now |= options.bind_now || linker.bind_now;
+    builder.native_libc |= options.native_libc;
+    builder.lazy_validation |= options.lazy_validation;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
         (

@@ -130,6 +130,8 @@ impl Program {
         let mut config = Config {
             fuel: description.fuel.is_some(),
             interruption: description.timeout.is_some(),
+            native_libc: description.native_libc,
+            lazy_validation: description.lazy_validation,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {
