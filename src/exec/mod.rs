@@ -7,6 +7,7 @@ mod compile;
 mod coverage;
 mod dispatch;
 mod handlers;
+mod native;
 mod num;
 mod table;
 mod value;

@@ -371,7 +371,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
              memory_copy cold::<D, MemoryCopy>, memory_init cold::<D, MemoryInit>, data_drop cold::<D, DataDrop>,
              table_get cold::<D, TableGet>, table_set cold::<D, TableSet>, table_size cold::<D, TableSize>,
              table_grow cold::<D, TableGrow>, table_fill cold::<D, TableFill>, table_copy cold::<D, TableCopy>,
-             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>, cell_set cold::<D, CellSet>];
+             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>, cell_set cold::<D, CellSet>,
+             native_libc cold::<D, NativeLibc>];
     }
 } } }
 pub(crate) use for_each_op;

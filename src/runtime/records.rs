@@ -7,6 +7,7 @@
 //! group and into the groups it imported from.
 
 use super::budget::Share;
+use super::pages::Reservation;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::code::GroupRanges;
 use crate::module::{FuncType, GlobalType, Module, RefType};
@@ -98,8 +99,10 @@ pub(crate) struct MemoryRec {
     pub base: *mut u8,
     /// Bytes in use: pages × 64 KiB.
     pub len: usize,
-    /// Bytes allocated at `base`, zero beyond `len`.
+    /// Bytes that are there at `base`, zero beyond `len`.
     pub capacity: usize,
+    /// The address space that `base` is the beginning of; `None`: the allocator gave it.
+    pub pages: Option<Reservation>,
     /// Most pages by type and limits.
     pub maximum: u64,
     /// The declared maximum.
