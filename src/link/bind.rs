@@ -7,7 +7,7 @@ use super::object::{Definition, ObjectId};
 use super::plan::{Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
 use super::state::View;
-use super::symbols::{Symbol, WeakImports};
+use super::symbols::{Symbol, WeakImports, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::Result;
 use crate::module::{
@@ -227,6 +227,7 @@ impl<T: 'static> Planner<'_, T> {
             _ => {
                 let hint = self
                     .wrapped_hint(name)
+                    .or_else(|| javascript_hint(importer.module, name))
                     .or_else(|| shared.host.hint(from, name))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));
                 format!("undefined function `{name}`: {ty}{hint}")

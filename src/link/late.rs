@@ -7,7 +7,7 @@ use super::object::{Definition, ObjectId};
 use super::plan::Undefined;
 use super::process::Process;
 use super::state::View;
-use super::symbols::Symbol;
+use super::symbols::{Symbol, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
@@ -38,7 +38,7 @@ impl<T: 'static> Process<T> {
             let found = found.map(|found| {
                 let fits = |symbol| match (symbol, view.symbols(found.object)) {
                     (Symbol::Function { func, .. }, Some(symbols)) => {
-                        symbols.func_type(func).as_ref() == Some(ty)
+                        symbols.func_type(func) == Some(ty)
                     }
                     _ => false,
                 };
@@ -98,10 +98,13 @@ impl<T: 'static> Process<T> {
         } else {
             format!("{from}.{name}")
         };
-        let hint = self
-            .0
-            .host
-            .hint(from, name)
+        let javascript = {
+            let state = self.state();
+            let symbols = state.object(importer).map(|object| &object.symbols);
+            symbols.and_then(|symbols| javascript_hint(symbols.module(), name))
+        };
+        let hint = javascript
+            .or_else(|| self.0.host.hint(from, name))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"

@@ -154,7 +154,7 @@ fn load<T: EmscriptenHost>(
     }
     let wanted = wanted.unwrap_or_default();
     let mut store = guest.caller.as_context_mut();
-    let missing = matches!(process.find_file(&mut store, &wanted, None), Ok(Err(_)));
+    let missing = matches!(process.find_file(&mut store, &wanted, &[]), Ok(Err(_)));
     let cause = if missing {
         format!("Error: ENOENT: no such file or directory, open '{name}'")
     } else {
