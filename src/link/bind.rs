@@ -9,7 +9,7 @@ use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
 use super::remedy::remedy;
 use super::state::View;
-use super::symbols::{Symbol, WeakImports};
+use super::symbols::{Symbol, WeakImports, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::Result;
 use crate::module::{
@@ -271,6 +271,7 @@ impl<T: 'static> Planner<'_, T> {
             _ => {
                 let hint = self
                     .wrapped_hint(name)
+                    .or_else(|| javascript_hint(importer.module, name))
                     .or_else(|| shared.host.hint(from, name))
                     .or_else(|| remedy(name).map(String::from))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));

@@ -7,7 +7,7 @@ use super::object::{Definition, ObjectId};
 use super::plan::Undefined;
 use super::process::Process;
 use super::state::View;
-use super::symbols::Symbol;
+use super::symbols::{Symbol, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
@@ -108,10 +108,13 @@ impl<T: 'static> Process<T> {
         } else {
             format!("{from}.{name}")
         };
-        let hint = self
-            .0
-            .host
-            .hint(from, name)
+        let javascript = {
+            let state = self.state();
+            let symbols = state.object(importer).map(|object| &object.symbols);
+            symbols.and_then(|symbols| javascript_hint(symbols.module(), name))
+        };
+        let hint = javascript
+            .or_else(|| self.0.host.hint(from, name))
             .or_else(|| super::remedy::remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
