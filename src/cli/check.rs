@@ -109,6 +109,12 @@ fn one(problem: &Problem) -> String {
         "wanted by"
     };
     line(title, some(&problem.wanted_by));
+    if problem.library.is_none() && !problem.needed_by.is_empty() {
+        line(
+            "needed by",
+            problem.needed_by.join(", needed by ").replace('`', ""),
+        );
+    }
     for near in &problem.near {
         line("near", near_text(near));
     }
@@ -210,6 +216,7 @@ fn problem_json(problem: &Problem) -> Value {
         "symbol": symbol,
         "library": problem.library,
         "wanted_by": problem.wanted_by,
+        "needed_by": problem.needed_by,
         "provider": problem.provider,
         "near": near,
         "searched": problem.searched,

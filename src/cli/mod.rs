@@ -70,7 +70,9 @@ pub fn main() -> ExitCode {
             Err(error) => {
                 eprintln!("dynlink: {}", demangle::in_text(&error.to_string()));
                 if let (ErrorKind::Link(_), Some(file)) = (error.kind(), options.file.to_str()) {
-                    eprintln!("  help  run `dynlink check {file}` to see everything that is wrong");
+                    eprintln!(
+                        "Run `dynlink check {file}` to see everything that is wrong at once."
+                    );
                 }
                 ExitCode::from(failure_status(&error))
             }
@@ -195,6 +197,8 @@ fn described(options: &RunOptions) -> Result<ProgramBuilder> {
     builder.trace_output = linker.debug_output;
     builder.map.clone_from(&options.map);
     builder.bind_now |= options.bind_now || linker.bind_now;
+    builder.native_libc |= options.native_libc;
+    builder.lazy_validation |= options.lazy_validation;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
         (

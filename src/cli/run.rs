@@ -200,6 +200,8 @@ impl Program {
             fuel: description.fuel.is_some(),
             interruption: description.timeout.is_some(),
             op_coverage: description.op_coverage,
+            native_libc: description.native_libc,
+            lazy_validation: description.lazy_validation,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {

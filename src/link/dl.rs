@@ -88,7 +88,7 @@ impl<T: 'static> Process<T> {
                 "invalid mode for dlopen(): Either RTLD_LAZY or RTLD_NOW is required",
             ));
         }
-        self.release_retired(store);
+        self.release_retired(store, Vec::new());
         let Some(name) = name else {
             let main = self.state().main;
             return main

@@ -9,7 +9,7 @@ use super::main_module::MainShape;
 use super::near;
 use super::object::ObjectId;
 use super::plan::{About, Binding, LoadOptions, Planner, Undefined, runtime_directories};
-use super::problems::{Near, Problem, ProblemKind, Problems, SymbolKind, wanted_symbol};
+use super::problems::{Near, Problem, ProblemKind, Problems, SymbolKind, short, wanted_symbol};
 use super::process::Process;
 use super::profile::UndefinedFunctions;
 use super::search::{directory, file_name};
@@ -328,6 +328,7 @@ impl<T: 'static> Dry<'_, T> {
     }
 
     fn needed(&self, name: String, by: &str, problems: &[Problem]) -> DryNeeded {
+        let by = short(by);
         let object = self.place_of(&name);
         let searched = match object {
             Some(_) => Vec::new(),
@@ -335,7 +336,7 @@ impl<T: 'static> Dry<'_, T> {
                 .iter()
                 .find(|problem| {
                     problem.library.as_deref() == Some(&name)
-                        && problem.wanted_by.iter().any(|other| other == by)
+                        && problem.wanted_by.iter().any(|other| *other == by)
                 })
                 .map_or_else(Vec::new, |problem| problem.searched.clone()),
         };
@@ -571,7 +572,7 @@ fn offer(problem: &mut Problem, path: &str, name: &str, ty: &ExternType) {
     }
     let near = Near {
         provider: path.to_string(),
-        name: name.to_string(),
+        name: short(name),
         ty,
         why,
     };

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::object::ObjectId;
-use super::problems::{Near, SymbolKind, WantedSymbol};
+use super::problems::{Near, SymbolKind, WantedSymbol, short};
 use super::state::View;
 use super::symbols::{Symbol, SymbolTable, is_internal};
 use crate::module::FuncType;
@@ -55,13 +55,13 @@ pub(super) fn search(
             .unwrap_or_else(|| "only its address is wanted".into());
         let near = Near {
             provider: "the host".into(),
-            name: wanted.name.clone(),
+            name: short(&wanted.name),
             ty: Some(ty),
             why,
         };
         let remedy = format!(
             "declare `{}` with the signature that the host gives it",
-            wanted.name
+            short(&wanted.name)
         );
         found.push((Nearby::Same, near, Some(remedy)));
     }
@@ -105,14 +105,15 @@ fn search_object(
         && u32::try_from(module.0.imported_funcs).is_ok_and(|imported| func >= imported)
     {
         let near = Near {
-            provider: provider.to_string(),
-            name: wanted.name.clone(),
+            provider: short(provider),
+            name: short(&wanted.name),
             ty: table.func_type(func).cloned(),
             why: "it is defined there, but not exported".into(),
         };
+        let provider = short(provider);
         let remedy = format!(
             "link `{provider}` with `--export={}`, or give the function default visibility",
-            wanted.name
+            short(&wanted.name)
         );
         found.push((Nearby::Same, near, Some(remedy)));
     }
@@ -133,6 +134,7 @@ fn search_object(
             continue;
         }
         let symbol = table.lookup(name);
+        let provider = short(provider);
         let ty = match symbol {
             Some(Symbol::Function { func, .. }) => table.func_type(func).cloned(),
             _ => None,
@@ -157,7 +159,7 @@ fn search_object(
                 "the C++ parameters differ".to_string(),
                 Some(format!(
                     "build both sides with the same declaration of `{}`",
-                    wanted.name
+                    short(&wanted.name)
                 )),
             ),
             (Nearby::Letters(1), _) => ("one letter differs".to_string(), None),
@@ -168,8 +170,8 @@ fn search_object(
             _ => why,
         };
         let near = Near {
-            provider: provider.to_string(),
-            name: name.to_string(),
+            provider,
+            name: short(name),
             ty,
             why,
         };

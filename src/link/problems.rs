@@ -123,6 +123,9 @@ pub struct Problem {
     pub library: Option<String>,
     /// The objects that want the symbol or need the library.
     pub wanted_by: Vec<String>,
+    /// Who needs the first of those objects, who needs that one, and so on up to what was asked for; each with its place
+    /// in the list of what is needed.
+    pub needed_by: Vec<String>,
     /// The object that defines the symbol, but not as it is wanted.
     pub provider: Option<String>,
     /// What is nearly it, best first.
@@ -136,11 +139,21 @@ pub struct Problem {
 }
 
 impl fmt::Display for Problem {
-    /// The sentence, and what is near, in lines of their own.
+    /// The sentence, and below it who needs the object that wants it, what is near, where it was looked for, and what
+    /// to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
+        if !self.needed_by.is_empty() {
+            write!(f, "\n  needed by  {}", self.needed_by.join(", needed by "))?;
+        }
         for near in &self.near {
-            write!(f, "\n  near  {near}")?;
+            write!(f, "\n  near       {near}")?;
+        }
+        if self.library.is_none() && !self.searched.is_empty() {
+            write!(f, "\n  searched   {}", self.searched.join(", "))?;
+        }
+        if !self.remedy.is_empty() {
+            write!(f, "\n  help       {}", self.remedy)?;
         }
         Ok(())
     }
@@ -264,6 +277,7 @@ impl<T: 'static> Planner<'_, T> {
             symbol: None,
             library: None,
             wanted_by: Vec::new(),
+            needed_by: Vec::new(),
             provider: None,
             near: Vec::new(),
             searched: Vec::new(),
@@ -280,13 +294,15 @@ impl<T: 'static> Planner<'_, T> {
             } => {
                 let needed_by = needed_by.and_then(|place| self.new.get(place));
                 Problem {
-                    wanted_by: needed_by.iter().map(|object| object.name.clone()).collect(),
+                    wanted_by: needed_by.iter().map(|object| short(&object.name)).collect(),
+                    needed_by: needed_by.map_or_else(Vec::new, |object| self.needed_by(object)),
                     remedy: if !missing {
                         "replace the file by a library that is linked with `wasm-ld -shared`".into()
                     } else if searched.is_empty() || !name.contains('/') {
+                        let name = short(&name);
                         format!("add the directory that has `{name}` to the library path")
                     } else {
-                        format!("put the library where `{name}` leads to")
+                        format!("put the library where `{}` leads to", short(&name))
                     },
                     library: Some(name),
                     searched,
@@ -325,6 +341,8 @@ impl<T: 'static> Planner<'_, T> {
         added_global: &[ObjectId],
         budget: &mut usize,
     ) -> Problem {
+        // The embedder is asked before what the process knows is borrowed.
+        let offers = self.process.0.host.signature(&wanted.module, &wanted.name);
         let state = self.process.state();
         let view = View {
             state: &state,
@@ -338,7 +356,8 @@ impl<T: 'static> Planner<'_, T> {
             .then(|| view.find(order, Some(importer.id), &wanted.name))
             .flatten();
         let mut problem = Problem {
-            wanted_by: vec![importer.name.clone()],
+            wanted_by: vec![short(&importer.name)],
+            needed_by: self.needed_by(importer),
             ..plain(match found.map(|found| (found.symbol, wanted.kind)) {
                 Some((Symbol::Function { .. }, SymbolKind::Function)) => {
                     ProblemKind::SignatureMismatch
@@ -352,19 +371,20 @@ impl<T: 'static> Planner<'_, T> {
         };
         match (found, problem.kind) {
             (Some(found), kind) => {
-                let provider = view.name(found.object);
+                let provider = short(view.name(found.object));
                 problem.remedy = if kind == ProblemKind::SignatureMismatch {
                     format!(
                         "build `{}` and `{provider}` with the same declaration of `{}`",
-                        importer.name, wanted.name
+                        short(&importer.name),
+                        short(&wanted.name)
                     )
                 } else {
                     format!(
                         "`{}` has to be the same in both, a function or data: rename one of them",
-                        wanted.name
+                        short(&wanted.name)
                     )
                 };
-                problem.provider = Some(provider.to_string());
+                problem.provider = Some(provider);
             }
             (None, ProblemKind::Undefined) => {
                 let mut last = HashSet::new();
@@ -372,15 +392,14 @@ impl<T: 'static> Planner<'_, T> {
                     .scope(order, Some(importer.id))
                     .filter(|object| last.insert(*object))
                     .take(MAX_SEARCHED)
-                    .map(|object| view.name(object).to_string())
+                    .map(|object| short(view.name(object)))
                     .collect();
-                let offers = self.process.0.host.signature(&wanted.module, &wanted.name);
                 let nearness = near::search(&view, importer.id, &wanted, offers, budget);
                 problem.near = nearness.list;
                 problem.remedy = nearness.remedy.unwrap_or_else(|| {
                     format!(
                         "link the object file that defines `{}`, or load the library that has it",
-                        wanted.name
+                        short(&wanted.name)
                     )
                 });
             }
@@ -392,7 +411,47 @@ impl<T: 'static> Planner<'_, T> {
 }
 
 /// Objects that are listed as searched.
-const MAX_SEARCHED: usize = 64;
+const MAX_SEARCHED: usize = 16;
+
+/// Objects of the chain from an object to what was asked for.
+const MAX_CHAIN: usize = 8;
+
+/// Bytes of a name in an explanation: names come from files, and are repeated in each explanation.
+const MAX_NAME: usize = 500;
+
+/// A name, cut off if it is very long.
+pub(super) fn short(name: &str) -> String {
+    match name.char_indices().find(|(at, _)| *at >= MAX_NAME) {
+        None => name.to_string(),
+        Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
+    }
+}
+
+impl<T: 'static> Planner<'_, T> {
+    /// Who needs an object, up to what was asked for (rule N7).
+    fn needed_by(&self, object: &NewObject) -> Vec<String> {
+        let mut chain = Vec::new();
+        let mut object = object;
+        while let Some(by) = object
+            .brought_by
+            .and_then(|id| self.place(id))
+            .and_then(|place| self.new.get(place))
+        {
+            if chain.len() == MAX_CHAIN {
+                chain.push("...".to_string());
+                break;
+            }
+            let place = by.info.needed.iter().position(|name| *name == object.name);
+            let place = place.map_or_else(
+                || "preloaded".to_string(),
+                |place| format!("needed #{}", place + 1),
+            );
+            chain.push(format!("`{}` ({place})", short(&by.name)));
+            object = by;
+        }
+        chain
+    }
+}
 
 /// What an object imports at a place.
 pub(super) fn wanted_symbol(object: &NewObject, import: usize) -> Option<WantedSymbol> {

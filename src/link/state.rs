@@ -5,12 +5,12 @@
 use super::exit_handlers::ExitHandlers;
 use super::got::FunctionIndices;
 use super::layout::{LoaderMemory, TableSlots};
-use super::object::{Definition, MemoryPlace, Object, ObjectId};
+use super::object::{Definition, MemoryPlace, Object, ObjectId, Remains};
 use super::plan::NewObject;
 use super::profile::SymbolOrder;
 use super::symbols::SymbolTable;
 use crate::module::FuncType;
-use crate::runtime::{Func, Global, Instance, Mark, Memory, Table};
+use crate::runtime::{Func, Global, Instance, Memory, Table};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Names of one object that are kept besides those of its load.
@@ -62,7 +62,7 @@ pub(crate) struct State {
     pub exit_handlers: ExitHandlers,
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
-    pub retired: Vec<Vec<(Mark, Mark)>>,
+    pub retired: Vec<Remains>,
     /// How many objects were unloaded again after they had been loaded.
     pub unloaded: u64,
     /// How many constructors have begun or ended so far.
