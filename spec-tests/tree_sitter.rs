@@ -328,3 +328,75 @@ fn a_grammar_is_not_loaded_from_something_else() {
         "(document (array (number)))"
     );
 }
+
+/// Parses of each text in one measurement.
+#[cfg(unix)]
+const ROUNDS: usize = 8;
+
+#[test]
+#[cfg(unix)]
+#[ignore = "a measurement, which needs node: run it alone with --ignored --nocapture"]
+fn milliseconds_of_processor_time_for_100_kb() {
+    println!("language     start, first parse, best parse: ours; node's");
+    for (language, texts) in [
+        ("json", generate::JSON),
+        ("javascript", generate::JAVASCRIPT),
+        ("c", generate::C),
+        ("python", generate::PYTHON),
+        ("rust", generate::RUST),
+        ("bash", generate::BASH),
+    ] {
+        let text = generate::text(texts, GENERATED_BYTES);
+        let ours = own_times(language, &text);
+        let nodes = official_times(language, &text);
+        let line = |times: &[f64]| {
+            let best = times[1..].iter().copied().fold(f64::MAX, f64::min);
+            format!("{:6.1} {:6.1} {best:6.1}", times[0], times[1])
+        };
+        println!("{language:12} {}; {}", line(&ours), line(&nodes));
+    }
+}
+
+/// The start of everything, then each parse.
+#[cfg(unix)]
+fn own_times(language: &str, text: &str) -> Vec<f64> {
+    let spent = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+    };
+    let mut before = spent();
+    let mut times = Vec::new();
+    let mut tell = || {
+        let now = spent();
+        times.push(now - before);
+        before = now;
+    };
+    let mut parser = new_parser();
+    let grammar = parser.load(language, &grammar(language)).expect(language);
+    tell();
+    for _ in 0..ROUNDS {
+        parser.parse(&grammar, text).expect(language);
+        tell();
+    }
+    times
+}
+
+#[cfg(unix)]
+fn official_times(language: &str, text: &str) -> Vec<f64> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), text).expect("a file");
+    let api = PARSER.folder(
+        &cache(),
+        &["web-tree-sitter.js", "web-tree-sitter.wasm", "package.json"],
+    );
+    let output = Command::new("node")
+        .arg(samples().join("../official.mjs"))
+        .args(["--time", &ROUNDS.to_string()])
+        .arg(api.expect("the official API").join("web-tree-sitter.js"))
+        .args([&grammar(language), file.path()])
+        .output()
+        .expect("node runs");
+    let text = String::from_utf8(output.stdout).expect("numbers");
+    let times = text.lines().map(|line| line.parse().expect("a number"));
+    times.collect()
+}

@@ -3,6 +3,10 @@
 //! Map of the crate, each layer using only those before it:
 //! `error`, `trap`, `config` ← `module` ← `ir` ← `translate` ← `runtime` ← `exec` ← `link` ← `host` ← `cli`.
 
+// Tests that are shared with other crates name this one as they do.
+#[cfg(test)]
+extern crate self as dynlink;
+
 pub mod config;
 mod error;
 mod exec;

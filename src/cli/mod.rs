@@ -197,6 +197,8 @@ fn described(options: &RunOptions) -> Result<ProgramBuilder> {
     builder.trace_output = linker.debug_output;
     builder.map.clone_from(&options.map);
     builder.bind_now |= options.bind_now || linker.bind_now;
+    builder.native_libc |= options.native_libc;
+    builder.lazy_validation |= options.lazy_validation;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
         (

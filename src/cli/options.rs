@@ -54,6 +54,10 @@ pub struct RunOptions {
     pub preload: Vec<String>,
     /// `--bind-now`: resolve every function when a library is loaded.
     pub bind_now: bool,
+    /// `--native-libc`: native code in place of the guest's `memcpy`, `strlen` and their like.
+    pub native_libc: bool,
+    /// `--lazy-validation`: validate a function when it is first called.
+    pub lazy_validation: bool,
     /// `--trace`: categories of linker messages, as in `LD_DEBUG`.
     pub trace: Option<String>,
     /// `--map[=FILE]`.
@@ -112,6 +116,8 @@ Running:
       --fuel N                  stop after about N instructions
       --timeout DURATION        stop after this time, such as 1s or 100ms
       --max-memory SIZE         most memory of the guest, such as 64M
+      --native-libc             run native code in place of the guest's memcpy, strlen and their like
+      --lazy-validation         check a function when it is first called, not when it is loaded
 Packages:
       --offline                 never fetch; use the packages that are in the cache
 Other:
@@ -156,6 +162,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             Short('V') | Long("version") => return Ok(Command::Version),
             Long("invoke") => options.invoke = Some(string(&mut parser)?),
             Long("bind-now") => options.bind_now = true,
+            Long("native-libc") => options.native_libc = true,
+            Long("lazy-validation") => options.lazy_validation = true,
             Long("trace") => {
                 let value = string(&mut parser)?;
                 let (_, unknown) = TraceTopics::parse(&value);

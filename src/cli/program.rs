@@ -34,6 +34,8 @@ pub struct ProgramBuilder {
     pub(super) library_path: Vec<String>,
     pub(super) preload: Vec<String>,
     pub(super) bind_now: bool,
+    pub(super) native_libc: bool,
+    pub(super) lazy_validation: bool,
     pub(super) trace: String,
     /// The file for it, without the process's number.
     pub(super) trace_output: Option<PathBuf>,
@@ -73,6 +75,8 @@ impl Program {
             library_path: Vec::new(),
             preload: Vec::new(),
             bind_now: false,
+            native_libc: false,
+            lazy_validation: false,
             trace: String::new(),
             trace_output: None,
             map: None,
@@ -164,6 +168,19 @@ impl ProgramBuilder {
     /// Whether every function is resolved when a library is loaded. Default: no.
     pub fn bind_now(mut self, bind_now: bool) -> Self {
         self.bind_now = bind_now;
+        self
+    }
+
+    /// Whether native code runs in place of the guest's `memcpy`, `strlen` and their like: see
+    /// [`Config::native_libc`](crate::Config). Default: no.
+    pub fn native_libc(mut self, native_libc: bool) -> Self {
+        self.native_libc = native_libc;
+        self
+    }
+
+    /// Whether a function is validated when it is first called instead of when its module is loaded. Default: no.
+    pub fn lazy_validation(mut self, lazy_validation: bool) -> Self {
+        self.lazy_validation = lazy_validation;
         self
     }
 
@@ -348,6 +365,8 @@ impl Places<'_> {
         builder
             .program_name
             .clone_from(&manifest.entry.program_name);
+        builder.native_libc = manifest.native_libc;
+        builder.lazy_validation = manifest.lazy_validation;
         builder.memory_limit = manifest.limits.memory.map(|size| size.0);
         builder.stack_limit = manifest.limits.stack.map(|size| size.0);
         builder.table_limit = manifest.limits.table_elements;

@@ -131,11 +131,7 @@ impl Program {
         let engine = Engine::new(self.config()?);
         let (module, path) = self.module(&engine)?;
         let abi = self.abi(&module);
-        let host = Host {
-            kernel: self.kernel(abi, &[self.program_name(&path)])?,
-            cowasm: self.cowasm(),
-            emscripten: Emscripten::default(),
-        };
+        let host = self.host(abi, &[self.program_name(&path)])?;
         let mut store = Store::new(&engine, host);
         let description = &self.description;
         let own = description
@@ -155,12 +151,7 @@ impl Program {
         let mut argv = vec![self.program_name(&path)];
         argv.extend(arguments);
         let abi = self.abi(&module);
-        let host = Host {
-            kernel: self.kernel(abi, &argv)?,
-            cowasm: self.cowasm(),
-            emscripten: Emscripten::default(),
-        };
-        let mut store = Store::new(&engine, host);
+        let mut store = Store::new(&engine, self.host(abi, &argv)?);
         if let Some(fuel) = self.description.fuel {
             store.set_fuel(fuel)?;
         }
@@ -184,7 +175,7 @@ impl Program {
         })
     }
 
-    /// The conventions that the program was built for.
+    /// The functions that the main module expects of its host: as described, or as its imports show.
     fn abi(&self, module: &Module) -> Abi {
         self.description.abi.unwrap_or_else(|| {
             if emscripten::is_program(module) {
@@ -195,12 +186,22 @@ impl Program {
         })
     }
 
+    fn host(&self, abi: Abi, argv: &[String]) -> Result<Host> {
+        Ok(Host {
+            kernel: self.kernel(abi, argv)?,
+            cowasm: self.cowasm(),
+            emscripten: Emscripten::default(),
+        })
+    }
+
     fn config(&self) -> Result<Config> {
         let description = &self.description;
         let mut config = Config {
             fuel: description.fuel.is_some(),
             interruption: description.timeout.is_some(),
             op_coverage: description.op_coverage,
+            native_libc: description.native_libc,
+            lazy_validation: description.lazy_validation,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {

@@ -88,7 +88,7 @@ impl<T: 'static> Process<T> {
                 "invalid mode for dlopen(): Either RTLD_LAZY or RTLD_NOW is required",
             ));
         }
-        self.release_retired(store);
+        self.release_retired(store, Vec::new());
         let Some(name) = name else {
             let main = self.state().main;
             return main
@@ -252,11 +252,7 @@ impl<T: 'static> Process<T> {
             let caller = caller.ok_or_else(|| {
                 Error::msg("RTLD_NEXT needs a calling library, but the host called")
             })?;
-            let order = graph::breadth_first(
-                view.scope(super::profile::SymbolOrder::Elf, Some(caller)),
-                |_| &[],
-            );
-            let after = order.into_iter().skip_while(|id| *id != caller).skip(1);
+            let after = view.behind(caller);
             let place = format!("the libraries after {}", view.name(caller));
             Ok((view.find_in(after, name), place))
         } else {

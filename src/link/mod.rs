@@ -35,10 +35,10 @@
 //! | `exit_handlers.rs` | what libraries register with `atexit` |
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
+//! | `remedy.rs` | what to do about names that nobody defines |
+//! | `trace.rs`, `duplicates.rs`, `statistics.rs` | `LD_DEBUG` |
 //! | `map.rs` | who lies where, for tools |
 //! | `symbol_list.rs` | the symbols of a file, for tools |
-//! | `remedy.rs` | what to do about names that nobody defines |
-//! | `trace.rs`, `statistics.rs`, `duplicates.rs` | `LD_DEBUG` |
 #![doc = ""]
 #![doc = include_str!("rules.md")]
 #![forbid(unsafe_code)]

@@ -284,7 +284,7 @@ impl<T: 'static> Planner<'_, T> {
         let wrapped = main.as_ref().is_some_and(|shape| shape.wrapped_exports);
         let (symbols, unreadable) = SymbolTable::new(&module, wrapped);
         let symbols = match &main {
-            None if self.process.serves_libdl(path) => symbols.as_libdl(),
+            None if self.process.serves_libdl(path) => symbols.without_dl_functions(),
             _ => symbols,
         };
         let trace = &self.process.0.trace;
@@ -515,10 +515,19 @@ impl<T: 'static> Planner<'_, T> {
 
     /// Whether the process may have one more library.
     pub(super) fn check_count(&self) -> Result<()> {
-        let loaded = {
+        let (loaded, host_functions) = {
             let state = self.process.state();
-            state.objects.len().saturating_add(state.spent)
+            let loaded = state.objects.len().saturating_add(state.spent);
+            (loaded, state.host_functions.len())
         };
+        let most = self.process.0.profile.max_host_functions;
+        if host_functions > most {
+            return Err(limit(
+                "functions of the host that libraries of one process were bound to".into(),
+                host_functions,
+                most,
+            ));
+        }
         let most = self.process.0.profile.max_libraries;
         let count = loaded.saturating_add(self.new.len()).saturating_add(1);
         if count > most {

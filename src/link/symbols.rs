@@ -85,7 +85,7 @@ impl SymbolTable {
     }
 
     /// Leaves the functions of `<dlfcn.h>` to the linker: for wasi-libc's `libdl.so`, whose functions only fail.
-    pub fn as_libdl(mut self) -> SymbolTable {
+    pub fn without_dl_functions(mut self) -> SymbolTable {
         self.is_libdl = true;
         self
     }

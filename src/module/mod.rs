@@ -16,6 +16,7 @@ mod const_expr;
 mod disassemble;
 mod dylink;
 mod exports;
+mod libc;
 #[cfg(test)]
 mod malformed;
 mod names;
@@ -34,6 +35,7 @@ pub(crate) use exports::Export;
 pub use patch::DylinkPatch;
 pub(crate) use sections::exports_of;
 pub use sections::{Section, sections};
+pub(crate) use libc::LibcFunction;
 pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
@@ -97,6 +99,8 @@ pub(crate) struct ModuleInner {
     pub name_section: Option<Range<usize>>,
     /// Where the names of the `name` section are, once somebody asked.
     names: OnceLock<names::Names>,
+    /// Functions of C's library among the module's, once somebody asked.
+    libc_functions: OnceLock<Vec<(u32, LibcFunction)>>,
     /// The number of data segments that the file says before the code.
     data_count: Option<u32>,
     /// What the quick check of bodies looks at, once a body was checked.
@@ -305,6 +309,13 @@ impl Module {
             }
             Err(parse::Failure::Other(error)) => Err(error),
         }
+    }
+
+    /// Which function of C's library one of the module's own functions says to be by its name and type.
+    pub(crate) fn libc_function(&self, index: u32) -> Option<LibcFunction> {
+        let functions = self.0.libc_functions.get_or_init(|| libc::find(self));
+        let place = functions.binary_search_by_key(&index, |(index, _)| *index);
+        functions.get(place.ok()?).map(|(_, function)| *function)
     }
 
     fn names(&self) -> Option<&names::Names> {

@@ -69,6 +69,12 @@ impl Names {
         std::str::from_utf8(file.get(self.module.clone()?)?).ok()
     }
 
+    /// All functions with a name.
+    pub(super) fn functions<'a>(&'a self, file: &'a [u8]) -> impl Iterator<Item = (u32, &'a str)> {
+        let indices = self.functions.iter().map(|(index, ..)| *index);
+        indices.filter_map(|index| Some((index, self.function(file, index)?)))
+    }
+
     /// The name of a function. O(log n).
     pub(super) fn function<'a>(&self, file: &'a [u8], index: u32) -> Option<&'a str> {
         let place = self

@@ -23,6 +23,7 @@ mod instantiate;
 mod limits;
 mod linker;
 pub(crate) mod memory;
+mod pages;
 pub(crate) mod records;
 mod release;
 pub(crate) mod store;
