@@ -72,9 +72,10 @@ fn report(run: &DryRun) -> String {
     let name = run.objects.first().map_or("", |object| &object.name);
     if run.problems.is_empty() {
         return format!(
-            "{}: {} objects, {} imports bound, no problems\n",
+            "{}: {} object{}, {} imports bound, no problems\n",
             printable(name),
             run.objects.len(),
+            if run.objects.len() == 1 { "" } else { "s" },
             run.bound
         );
     }

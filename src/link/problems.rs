@@ -143,7 +143,8 @@ impl fmt::Display for Problem {
     /// to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        if !self.needed_by.is_empty() {
+        // The sentence about a library says who needs it.
+        if self.library.is_none() && !self.needed_by.is_empty() {
             write!(f, "\n  needed by  {}", self.needed_by.join(", needed by "))?;
         }
         for near in &self.near {
