@@ -23,10 +23,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Fewer cases mean that some were lost.
-const CASES: usize = 120;
+const CASES: usize = 170;
 
 /// Fewer libraries with changed bytes mean the same.
-const LIBRARIES: u64 = 250;
+const LIBRARIES: u64 = 450;
 
 /// How long a guest may run in the configuration that can be interrupted.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -72,6 +72,8 @@ pub enum Abi {
     Wasi,
     /// The kernel of cowasm and what its programs import besides WASI.
     Cowasm,
+    /// What emscripten's JavaScript gives its programs, besides WASI.
+    Emscripten,
 }
 
 /// `[entry]`: what is called after loading.

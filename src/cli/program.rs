@@ -28,7 +28,8 @@ pub struct Program {
 #[must_use]
 pub struct ProgramBuilder {
     pub(super) main: Option<Main>,
-    pub(super) abi: Abi,
+    /// `None`: what the main module's imports say.
+    pub(super) abi: Option<Abi>,
     pub(super) libraries: Vec<String>,
     pub(super) library_path: Vec<String>,
     pub(super) preload: Vec<String>,
@@ -36,6 +37,10 @@ pub struct ProgramBuilder {
     pub(super) native_libc: bool,
     pub(super) lazy_validation: bool,
     pub(super) trace: String,
+    /// The file for it, without the process's number.
+    pub(super) trace_output: Option<PathBuf>,
+    /// Whether a map is written at the end, and the file for it; standard error if there is none.
+    pub(super) map: Option<Option<PathBuf>>,
     pub(super) entry_library: Option<String>,
     pub(super) entry_function: Option<String>,
     pub(super) program_name: Option<String>,
@@ -50,6 +55,7 @@ pub struct ProgramBuilder {
     pub(super) table_limit: Option<u64>,
     pub(super) fuel: Option<u64>,
     pub(super) timeout: Option<Duration>,
+    pub(super) op_coverage: bool,
 }
 
 /// Where the main module comes from.
@@ -64,7 +70,7 @@ impl Program {
     pub fn builder() -> ProgramBuilder {
         ProgramBuilder {
             main: None,
-            abi: Abi::Wasi,
+            abi: None,
             libraries: Vec::new(),
             library_path: Vec::new(),
             preload: Vec::new(),
@@ -72,6 +78,8 @@ impl Program {
             native_libc: false,
             lazy_validation: false,
             trace: String::new(),
+            trace_output: None,
+            map: None,
             entry_library: None,
             entry_function: None,
             program_name: None,
@@ -84,6 +92,7 @@ impl Program {
             table_limit: None,
             fuel: None,
             timeout: None,
+            op_coverage: false,
         }
     }
 
@@ -131,9 +140,10 @@ impl ProgramBuilder {
         self
     }
 
-    /// The conventions between main module and host. Default: WASI.
+    /// The conventions between main module and host. Default: emscripten's if the main module imports what only
+    /// emscripten's programs do, else WASI.
     pub fn abi(mut self, abi: Abi) -> Self {
-        self.abi = abi;
+        self.abi = Some(abi);
         self
     }
 
@@ -177,6 +187,13 @@ impl ProgramBuilder {
     /// What the linker tells on standard error: topics as in `LD_DEBUG`. Default: nothing.
     pub fn trace(mut self, topics: impl Into<String>) -> Self {
         self.trace = topics.into();
+        self
+    }
+
+    /// Write a map of the process when the program has ended: to this file (as JSON if its name ends in `.json`), or
+    /// to standard error. Default: none.
+    pub fn map(mut self, file: Option<PathBuf>) -> Self {
+        self.map = Some(file);
         self
     }
 
@@ -275,6 +292,13 @@ impl ProgramBuilder {
     /// The guest traps this long after its start.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Counts the operators that are executed and the globals that code reads, for the engine's own tests.
+    #[doc(hidden)]
+    pub fn op_coverage(mut self) -> Self {
+        self.op_coverage = true;
         self
     }
 

@@ -87,6 +87,18 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
+    /// Copies bytes within the guest; the two ranges may overlap.
+    ///
+    /// # Errors
+    /// `Fault` if one leaves the memory; then nothing is written.
+    pub fn copy_within(&mut self, to: u32, from: u32, length: u32) -> Result<()> {
+        self.check(to, length)?;
+        self.check(from, length)?;
+        let (from, length) = (from as usize, length as usize);
+        self.bytes.copy_within(from..from + length, to as usize);
+        Ok(())
+    }
+
     /// Reads one byte.
     ///
     /// # Errors

@@ -68,6 +68,7 @@ pub struct KernelBuilder {
     stderr: Endpoint,
     mounts: Vec<(String, Mount)>,
     single_root: bool,
+    no_preopens: bool,
     working_directory: Option<String>,
     clock: Clock,
     random: Random,
@@ -156,6 +157,13 @@ impl KernelBuilder {
     #[must_use]
     pub fn single_root(mut self) -> Self {
         self.single_root = true;
+        self
+    }
+
+    /// Guests get no descriptor for a mount: they open everything by its path, as with ABIs that know a working directory.
+    #[must_use]
+    pub fn no_preopens(mut self) -> Self {
+        self.no_preopens = true;
         self
     }
 
@@ -258,6 +266,9 @@ impl KernelBuilder {
         }
         if self.single_root {
             preopens = vec![("/", kernel.namespace.root())];
+        }
+        if self.no_preopens {
+            preopens.clear();
         }
         for (name, place) in preopens {
             let read_only = kernel.namespace.is_read_only(&place);

@@ -1,4 +1,4 @@
-//! What guests may call: one kernel, WASI preview 1 and the cowasm profile on it.
+//! What guests may call: one kernel, with WASI preview 1, the cowasm and the emscripten profile on it.
 //!
 //! - `kernel.rs`: the process (arguments, environment, descriptors, mounts, clocks, randomness) and its builder;
 //!   `files.rs` and `paths.rs`: its operations on descriptors and paths; `descriptor.rs`: the descriptor table
@@ -7,6 +7,7 @@
 //! - `guest.rs`: checked access to guest memory
 //! - `wasi/`: WASI preview 1
 //! - `cowasm/`: what programs of cowasm import besides
+//! - `emscripten/`: what programs of emscripten import
 //! - `symbols.rs`: all that as the dynamic linker asks for it
 
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 pub(crate) mod clock;
 pub mod cowasm;
 pub(crate) mod descriptor;
+pub mod emscripten;
 pub(crate) mod errno;
 pub(crate) mod files;
 pub mod fs;

@@ -18,6 +18,10 @@ const CAPTURE_LIMIT: usize = 256 << 20;
 /// Bytes that a pipe between two descriptors of a guest holds (as on Linux).
 const PIPE_CAPACITY: usize = 64 << 10;
 
+/// Bytes that a pipe, terminal or socket takes without waiting once it has room at all: `PIPE_BUF` of Linux.
+#[cfg(unix)]
+const PIPE_PIECE: usize = 4096;
+
 /// Whether a stream can be used without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Readiness {
@@ -43,6 +47,10 @@ pub(crate) enum Stream {
     Writer(PipeWriter),
     /// Nothing to read; what is written is lost.
     Null,
+    /// Zeros to read; what is written is lost.
+    Zero,
+    /// Random bytes to read, which the kernel gives; what is written is lost.
+    Random,
 }
 
 /// Bytes in memory between a writer and a reader. Clones are the same pipe.
@@ -210,7 +218,8 @@ impl Stream {
             Stream::Stdin(_) => io::stdin().is_terminal(),
             Stream::Stdout => io::stdout().is_terminal(),
             Stream::Stderr => io::stderr().is_terminal(),
-            Stream::Reader(_) | Stream::Writer(_) | Stream::Null => false,
+            Stream::Reader(_) | Stream::Writer(_) => false,
+            Stream::Null | Stream::Zero | Stream::Random => false,
         };
         if is_terminal {
             FileType::CharacterDevice
@@ -220,7 +229,10 @@ impl Stream {
     }
 
     pub fn can_read(&self) -> bool {
-        matches!(self, Stream::Stdin(_) | Stream::Reader(_) | Stream::Null)
+        matches!(
+            self,
+            Stream::Stdin(_) | Stream::Reader(_) | Stream::Null | Stream::Zero | Stream::Random
+        )
     }
 
     pub fn can_write(&self) -> bool {
@@ -237,6 +249,12 @@ impl Stream {
             },
             Stream::Reader(pipe) => pipe.read(buffer),
             Stream::Null => Ok(0),
+            Stream::Zero => {
+                buffer.fill(0);
+                Ok(buffer.len())
+            }
+            // The kernel has the source of randomness.
+            Stream::Random => Err(Errno::Io),
             Stream::Stdout | Stream::Stderr | Stream::Writer(_) => Err(Errno::Badf),
         }
     }
@@ -246,7 +264,7 @@ impl Stream {
             Stream::Stdout => write_once(io::stdout(), bytes),
             Stream::Stderr => write_once(io::stderr(), bytes),
             Stream::Writer(writer) => writer.0.write(bytes),
-            Stream::Null => Ok(bytes.len()),
+            Stream::Null | Stream::Zero | Stream::Random => Ok(bytes.len()),
             Stream::Stdin(_) | Stream::Reader(_) => Err(Errno::Badf),
         }
     }
@@ -264,7 +282,59 @@ impl Stream {
                 }
             }
             Stream::Null => Readiness::HangUp,
+            Stream::Zero | Stream::Random => Readiness::Ready(1),
             Stream::Stdout | Stream::Stderr | Stream::Writer(_) => Readiness::Ready(0),
+        }
+    }
+
+    /// How many bytes can be written without waiting once [`Stream::wait_for_room`] says that there is room; `None` if
+    /// writing never waits.
+    pub fn unblocked_piece(&self) -> Option<usize> {
+        #[cfg(unix)]
+        {
+            let waits = |stream: &dyn std::os::fd::AsFd| {
+                let status = rustix::fs::fstat(stream.as_fd());
+                !status.is_ok_and(|status| {
+                    rustix::fs::FileType::from_raw_mode(status.st_mode).is_file()
+                })
+            };
+            match self {
+                Stream::Stdout if waits(&io::stdout()) => Some(PIPE_PIECE),
+                Stream::Stderr if waits(&io::stderr()) => Some(PIPE_PIECE),
+                _ => None,
+            }
+        }
+        #[cfg(not(unix))]
+        None
+    }
+
+    /// Waits up to this many nanoseconds until something can be written; says whether it can (or is an error).
+    pub fn wait_for_room(&self, nanoseconds: u64) -> bool {
+        #[cfg(unix)]
+        {
+            use rustix::event::{PollFlags, Timespec, poll};
+            let timeout = Timespec {
+                tv_sec: i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX),
+                tv_nsec: (nanoseconds % 1_000_000_000) as _,
+            };
+            let ready = |stream: &dyn std::os::fd::AsFd| {
+                let descriptor =
+                    rustix::event::PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT);
+                !matches!(
+                    poll(&mut [descriptor], Some(&timeout)),
+                    Ok(0) | Err(rustix::io::Errno::INTR)
+                )
+            };
+            match self {
+                Stream::Stdout => ready(&io::stdout()),
+                Stream::Stderr => ready(&io::stderr()),
+                _ => true,
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = nanoseconds;
+            true
         }
     }
 

@@ -3,15 +3,18 @@
 #![forbid(unsafe_code)]
 
 use super::bind::signature_mismatch;
-use super::object::ObjectId;
+use super::object::{Definition, ObjectId};
 use super::plan::Undefined;
 use super::process::Process;
 use super::state::View;
+use super::symbols::Symbol;
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
+use crate::runtime::deferred::Found;
 use crate::runtime::{Func, StoreContextMut};
 use crate::trap::{Trap, TrapCode};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl<T: 'static> Process<T> {
     /// The function that `importer` wants now, or a trap that says what is missing and who asked.
@@ -22,7 +25,7 @@ impl<T: 'static> Process<T> {
         import: (&str, &str),
         ty: &FuncType,
         why: &Undefined,
-    ) -> Result<Func> {
+    ) -> Result<Found> {
         let (from, name) = import;
         let (found, asker) = {
             let state = self.state();
@@ -33,6 +36,24 @@ impl<T: 'static> Process<T> {
                     view.find(self.0.profile.symbol_order, Some(importer), name)
                 }
             };
+            // The form of the definition that has the importer's type.
+            let found = found.map(|found| {
+                let fits = |symbol| match (symbol, view.symbols(found.object)) {
+                    (Symbol::Function { func, .. }, Some(symbols)) => {
+                        symbols.func_type(func) == Some(ty)
+                    }
+                    _ => false,
+                };
+                let split = view
+                    .symbols(found.object)
+                    .and_then(|symbols| symbols.split_form(name));
+                match split {
+                    Some(symbol) if !fits(found.symbol) && fits(symbol) => {
+                        Definition { symbol, ..found }
+                    }
+                    _ => found,
+                }
+            });
             let provider = found.map(|found| (found, view.name(found.object).to_string()));
             (provider, view.name(importer).to_string())
         };
@@ -49,14 +70,22 @@ impl<T: 'static> Process<T> {
         if let Some((found, provider)) = found {
             match self.definition_func(store, found)? {
                 Some(func) if func.ty(&*store) == *ty => {
+                    self.0.counters.late.fetch_add(1, Relaxed);
                     self.0.trace.line(
                         TraceTopics::BINDINGS,
-                        format_args!("binding file {asker} to {provider}: symbol `{name}` (at its first call)"),
+                        format_args!(
+                            "binding file {asker} [0] to {provider} [0]: normal symbol `{name}' (at its first call)"
+                        ),
                     );
-                    if let Some(object) = self.state().objects.get_mut(&importer) {
+                    let mut state = self.state();
+                    // A load that may still fail takes its objects away again, and then nothing may be bound to them.
+                    if !state.is_settled(found.object) {
+                        return Ok(Found::Once(func));
+                    }
+                    if let Some(object) = state.objects.get_mut(&importer) {
                         object.captured.insert(found.object);
                     }
-                    return Ok(func);
+                    return Ok(Found::ForGood(func));
                 }
                 Some(func) => {
                     let defined = func.ty(&*store);
@@ -72,7 +101,7 @@ impl<T: 'static> Process<T> {
             }
         }
         if let Some(func) = self.host_function(store, from, name, ty) {
-            return Ok(func);
+            return Ok(Found::ForGood(func));
         }
         let symbol = if from == "env" {
             name.to_string()
@@ -83,6 +112,7 @@ impl<T: 'static> Process<T> {
             .0
             .host
             .hint(from, name)
+            .or_else(|| super::remedy::remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"

@@ -50,6 +50,7 @@ impl MainShape {
     pub fn of(module: &Module) -> MainShape {
         let inner = &*module.0;
         let start = exported_function(inner, "_start");
+        let initialize = exported_function(inner, "_initialize");
         let constructors = exported_function(inner, "__wasm_call_ctors");
         MainShape {
             relocatable: is_relocatable(module),
@@ -59,6 +60,8 @@ impl MainShape {
             wrapped_exports: start.is_some() && has_wrapped_exports(inner),
             start_runs_constructors: match (start, constructors) {
                 (None, _) => false,
+                // It is to be initialised and then called, not run (rule S9).
+                _ if initialize.is_some() => false,
                 (Some(_), None) => true,
                 (Some(start), Some(constructors)) => calls(inner, start, constructors),
             },

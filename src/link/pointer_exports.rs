@@ -177,6 +177,12 @@ pub(crate) fn operators(
     body.get_operators_reader().ok()
 }
 
+/// Whether a function that the module defines does nothing.
+pub(crate) fn is_empty(module: &ModuleInner, func: u32) -> bool {
+    let first = operators(module, func).and_then(|mut operators| operators.read().ok());
+    matches!(first, Some(wasmparser::Operator::End))
+}
+
 /// Whether a function has no parameters and, as `gives` says, one i32 result or none.
 pub(crate) fn has_type(module: &ModuleInner, func: u32, gives: bool) -> bool {
     let ty = usize::try_from(func)

@@ -107,9 +107,11 @@ impl Profile {
         }
     }
 
-    /// Programs of emscripten: undefined functions trap when called, undefined addresses are null.
+    /// Programs of emscripten: undefined functions trap when called, undefined addresses are null; 5 MiB of C stack, as
+    /// version 3.1.6 has.
     pub fn emscripten() -> Profile {
         Profile {
+            stack_bytes: 5 << 20,
             undefined_functions: UndefinedFunctions::Trap,
             undefined_addresses_are_null: true,
             bind_now: false,

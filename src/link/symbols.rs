@@ -43,6 +43,10 @@ pub(crate) struct SymbolTable {
     imported_funcs: Vec<u32>,
     /// Exported functions are not to be called by others: only addresses told by functions count.
     pointers_only: bool,
+    /// Some functions are there in two forms, `f` and `orig$f` (rule R10).
+    has_split_forms: bool,
+    /// It stands for the linker itself, which serves the functions of `<dlfcn.h>`.
+    is_libdl: bool,
 }
 
 impl SymbolTable {
@@ -71,9 +75,19 @@ impl SymbolTable {
             module: module.clone(),
             flags,
             pointers_only: wrapped_exports,
+            is_libdl: false,
+            has_split_forms: inner
+                .exports()
+                .any(|export| export.name.starts_with(ORIGINAL)),
             pointers,
         };
         (table, unreadable)
+    }
+
+    /// Leaves the functions of `<dlfcn.h>` to the linker: for wasi-libc's `libdl.so`, whose functions only fail.
+    pub fn into_libdl(mut self) -> SymbolTable {
+        self.is_libdl = true;
+        self
     }
 
     /// The module.
@@ -83,7 +97,7 @@ impl SymbolTable {
 
     /// The definition of a name.
     pub fn lookup(&self, name: &str) -> Option<Symbol> {
-        if is_internal(name) {
+        if is_internal(name) || (self.is_libdl && super::abi::signature(name).is_some()) {
             return None;
         }
         self.exported(name).or_else(|| {
@@ -103,8 +117,26 @@ impl SymbolTable {
         {
             return None;
         }
+        let original = self
+            .has_split_forms
+            .then(|| self.export(&format!("{ORIGINAL}{name}"), name));
+        original.flatten().or_else(|| self.export(name, name))
+    }
+
+    /// The function behind a definition whose 64-bit integers are split: emscripten's `f` beside `orig$f` (rule R10).
+    pub fn split_form(&self, name: &str) -> Option<Symbol> {
+        if !self.has_split_forms {
+            return None;
+        }
+        self.module.0.export_place(&format!("{ORIGINAL}{name}"))?;
+        self.export(name, name)
+            .filter(|symbol| matches!(symbol, Symbol::Function { .. }))
+    }
+
+    /// The definition of a symbol by an export.
+    fn export(&self, export: &str, name: &str) -> Option<Symbol> {
         let inner = &*self.module.0;
-        let place = inner.export_place(name)?;
+        let place = inner.export_place(export)?;
         let export = u32::try_from(place).ok()?;
         match inner.export_at(place)?.item {
             ExportItem::Func(func) => {
@@ -174,10 +206,15 @@ impl SymbolTable {
             .0
             .exports()
             .map(|export| export.name)
+            .filter(|name| !name.starts_with(ORIGINAL))
             .chain(told.filter(|name| self.module.0.export_place(name).is_none()))
             .filter_map(|name| Some((name, self.lookup(name)?)))
     }
 }
+
+/// What emscripten up to version 3 puts before the name of an exported function that has 64-bit integers: the export of
+/// the plain name is a stub for JavaScript, which splits them.
+const ORIGINAL: &str = "orig$";
 
 fn index(places: &[u32], index: u32) -> Option<u32> {
     places.get(usize::try_from(index).ok()?).copied()
