@@ -41,10 +41,7 @@ fn main() {
             || {
                 let mut files = MemoryFiles::new();
                 files.insert("/lib/l.so", library.clone());
-                let process = Process::builder()
-                    .files(files)
-                    .library_path("/lib")
-                    .build();
+                let process = Process::builder().files(files).library_path("/lib").build();
                 let mut store = Store::new(&engine, ());
                 process
                     .start(&mut store, &main, "/main.wasm")

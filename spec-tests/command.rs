@@ -2,98 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod case;
+
+use case::Case;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A folder with modules, and the command in it.
-struct Case {
-    folder: tempfile::TempDir,
-}
-
-#[derive(Debug)]
-struct Done {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
 const WASI: &str = "wasi_snapshot_preview1";
-
-impl Case {
-    fn new() -> Case {
-        Case {
-            folder: tempfile::tempdir().expect("a temporary directory"),
-        }
-    }
-
-    /// A case with the module `m.wasm`.
-    fn module(text: &str) -> Case {
-        Case::new().and("m.wasm", text)
-    }
-
-    fn and(self, name: &str, text: &str) -> Case {
-        let bytes = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
-        self.file(name, bytes)
-    }
-
-    fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Case {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-        std::fs::write(path, contents).expect("a file");
-        self
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Done {
-        self.run_with(arguments, &[], b"")
-    }
-
-    fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Done {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dynlink"));
-        command.current_dir(self.folder.path()).args(arguments);
-        for name in ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_BIND_NOW", "LD_DEBUG"] {
-            command.env_remove(name);
-        }
-        command.envs(variables.iter().copied());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the command starts");
-        // A guest that reads nothing may be gone before the input is written.
-        let _ = child.stdin.take().expect("a pipe").write_all(input);
-        let output = child.wait_with_output().expect("the command ends");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Done {
-            status: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Done {
-    /// Fails unless the status is this and standard error has all these parts.
-    #[track_caller]
-    fn fails(&self, status: i32, parts: &[&str]) {
-        assert_eq!(self.status, Some(status), "{self:?}");
-        for part in parts {
-            assert!(self.stderr.contains(part), "`{part}` is missing: {self:?}");
-        }
-    }
-
-    #[track_caller]
-    fn prints(&self, expected: &str) {
-        assert_eq!(
-            (self.status, &*self.stdout, &*self.stderr),
-            (Some(0), expected, "")
-        );
-    }
-}
 
 fn exits_with(status: &str) -> String {
     format!(
@@ -274,6 +189,65 @@ fn a_sleeping_guest_is_woken_at_its_deadline() {
         .run(&["--timeout", "100ms", "m.wasm"])
         .fails(124, &["interrupted"]);
     assert!(started.elapsed().as_secs() < 30);
+}
+
+#[test]
+fn a_guest_that_waits_for_a_reader_is_stopped_at_its_deadline() {
+    // Writes 64 KiB again and again; nobody reads.
+    let writes = |fd: u32| {
+        format!(
+            "(module (import \"{WASI}\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+               (memory (export \"memory\") 3)
+               (data (i32.const 0) \"\\00\\00\\01\\00\\00\\00\\01\\00\")
+               (func (export \"_start\")
+                 (loop (drop (call $write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 16))) (br 0))))"
+        )
+    };
+    for fd in [1, 2] {
+        let case = Case::module(&writes(fd));
+        let started = std::time::Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dynlink"))
+            .current_dir(case.folder.path())
+            .args(["--timeout", "300ms", "m.wasm"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(if fd == 2 {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .spawn()
+            .expect("the command starts");
+        if fd == 2 {
+            // The command has to say why it ends, so somebody reads in the end.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            let output = child.wait_with_output().expect("the command ends");
+            assert_eq!(output.status.code(), Some(124));
+            continue;
+        }
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if started.elapsed().as_secs() > 60 {
+                child.kill().expect("the child ends");
+                panic!("the guest was not stopped");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(124));
+    }
+    // With a reader, all that was written arrives.
+    let some = "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export \"memory\") 5)
+        (data (i32.const 0) \"\\20\\00\\00\\00\\00\\00\\04\\00\")
+        (func (export \"_start\")
+          (memory.fill (i32.const 32) (i32.const 65) (i32.const 262144))
+          (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+          (if (i32.ne (i32.load (i32.const 16)) (i32.const 262144)) (then unreachable))))";
+    Case::module(some)
+        .run(&["--timeout", "60s", "m.wasm"])
+        .prints(&"A".repeat(262_144));
 }
 
 #[test]

@@ -32,3 +32,5 @@ mod runaway;
 mod support;
 #[path = "faults/traps.rs"]
 mod traps;
+#[path = "faults/validation.rs"]
+mod validation;

@@ -5,6 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+use dynlink::ProgramBuilder;
+use dynlink::cli::packages::PackageCache;
+use dynlink::host::Pipe;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -169,6 +172,41 @@ fn python_loads_an_extension_module_written_in_zig() {
 #[test]
 fn numpy_sums() {
     python(&["-c", "import numpy; print(numpy.arange(10).sum())"]).prints("45\n");
+}
+
+/// What linking decided is constant in translated code: addresses of data and functions, memory and table bases.
+#[test]
+fn no_code_of_python_and_numpy_reads_a_base_or_a_got_cell() {
+    let run = || {
+        let cache = PackageCache::of_user()?;
+        let program = ProgramBuilder::from_manifest(manifest("python311.toml"), &cache)?;
+        let code =
+            "import numpy, json, re; print(numpy.linalg.det(numpy.fft.fft(numpy.eye(3)).real))";
+        program
+            .stdout(&Pipe::from_bytes([]))
+            .op_coverage()
+            .build()?
+            .run(["-c", code])
+    };
+    assert_eq!(run().expect("the program runs"), 0);
+    let globals = dynlink::globals_read();
+    let folded = |name: &str| {
+        name.starts_with("GOT.") || name == "env.__memory_base" || name == "env.__table_base"
+    };
+    let left: Vec<_> = globals.iter().filter(|(name, _)| folded(name)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // The stack pointer does change, so it is read: the count sees what it should.
+    let stack = globals
+        .iter()
+        .find(|(name, _)| name == "env.__stack_pointer");
+    assert!(stack.is_some_and(|(_, reads)| *reads > 100), "{globals:?}");
+    // Nothing else is left but globals that modules write themselves.
+    let executed: u64 = dynlink::op_coverage()
+        .iter()
+        .filter(|(name, _)| name.starts_with("Global"))
+        .map(|(_, count)| count)
+        .sum();
+    println!("{globals:?}; executed {executed}");
 }
 
 #[test]

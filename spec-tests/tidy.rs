@@ -488,6 +488,188 @@ fn no_file_names_a_registry_host() {
     report(problems);
 }
 
+/// The rules of the book for this ABI: letter and number of the last one.
+const RULES: &[(char, u32)] = &[
+    ('P', 13),
+    ('S', 10),
+    ('N', 8),
+    ('L', 14),
+    ('R', 14),
+    ('G', 8),
+    ('B', 4),
+    ('I', 9),
+    ('D', 18),
+    ('U', 8),
+    ('X', 7),
+    ('T', 8),
+    ('M', 2),
+    ('C', 7),
+    ('Q', 4),
+];
+
+/// The rows of all tables of a text in Markdown, without heads and rules: cells without blanks around.
+fn table_rows(text: &str) -> Vec<Vec<String>> {
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .iter()
+        .enumerate()
+        .filter(|(index, line)| {
+            let is_head = lines
+                .get(index + 1)
+                .is_some_and(|next| next.starts_with("|---"));
+            line.starts_with("| ") && !is_head
+        })
+        .map(|(_, line)| {
+            let inside = line.trim_matches('|');
+            inside
+                .split('|')
+                .map(|cell| cell.trim().to_owned())
+                .collect()
+        })
+        .collect()
+}
+
+/// The parts of a cell in backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Names of all test functions, without the modules they lie in.
+fn test_functions() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for folder in ["src", "spec-tests"] {
+        for file in files(folder, "rs") {
+            let text = read(&file);
+            let mut lines = text.lines().map(str::trim);
+            while let Some(line) = lines.next() {
+                if line != "#[test]" {
+                    continue;
+                }
+                let name = lines
+                    .by_ref()
+                    .find_map(|line| line.strip_prefix("fn ")?.split('(').next());
+                names.extend(name.map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+/// Whether a name is that of a fixture or a test function; else the problem.
+fn shown_by(name: &str, tests: &BTreeSet<String>) -> Result<(), String> {
+    let fixture = root().join("fixtures").join(name).join("case.toml");
+    if fixture.is_file() || tests.contains(name) {
+        return Ok(());
+    }
+    Err(format!("`{name}` is neither a fixture nor a test function"))
+}
+
+#[test]
+fn every_rule_of_the_linker_has_a_row_with_tests_that_exist() {
+    let tests = test_functions();
+    let mut problems = Vec::new();
+    let mut missing: BTreeSet<String> = RULES
+        .iter()
+        .flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}")))
+        .collect();
+    for row in table_rows(&read("src/link/rules.md")) {
+        let [rule, asks, place, shown] = row.as_slice() else {
+            problems.push(format!("a row of {} cells: {row:?}", row.len()));
+            continue;
+        };
+        if !missing.remove(rule) {
+            problems.push(format!("`{rule}` is no rule, or has a row already"));
+        }
+        if asks.is_empty() {
+            problems.push(format!("{rule}: it does not say what the rule asks"));
+        }
+        for file in quoted(place).iter().filter(|name| name.ends_with(".rs")) {
+            let is_there = ["src/", "src/link/"]
+                .iter()
+                .any(|folder| root().join(folder).join(file).is_file());
+            if !is_there {
+                problems.push(format!("{rule}: there is no file `{file}`"));
+            }
+        }
+        let names = quoted(shown);
+        if names.is_empty() && !shown.contains("later: with") {
+            problems.push(format!("{rule}: no test, and no reason why"));
+        }
+        for name in names {
+            if let Err(problem) = shown_by(name, &tests) {
+                problems.push(format!("{rule}: {problem}"));
+            }
+            // A fixture says itself what it tests.
+            let case = root().join("fixtures").join(name).join("case.toml");
+            let says = fs::read_to_string(case).map_or(true, |text| {
+                text.lines().any(|line| {
+                    line.starts_with("rules = ") && line.contains(&format!("\"{rule}\""))
+                })
+            });
+            if !says {
+                problems.push(format!("{rule}: the fixture `{name}` does not list it"));
+            }
+        }
+    }
+    problems.extend(missing.iter().map(|rule| format!("{rule} has no row")));
+    report(problems);
+}
+
+/// Cases of the list in `fixtures/README.md`; fewer mean that some were lost.
+const LISTED_CASES: usize = 150;
+
+#[test]
+fn every_listed_behaviour_has_a_fixture_or_a_reason() {
+    let tests = test_functions();
+    let text = read("fixtures/README.md");
+    let list = text.split("\n# The list").nth(1).unwrap_or_default();
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for row in table_rows(list) {
+        let [behaviours, shown] = row.as_slice() else {
+            problems.push(format!("a row of {} cells: {row:?}", row.len()));
+            continue;
+        };
+        count += behaviours.split(',').count();
+        let names = quoted(shown);
+        if names.is_empty() && !shown.starts_with("no: ") {
+            problems.push(format!("{behaviours}: neither a fixture nor a reason"));
+        }
+        for name in names {
+            if let Err(problem) = shown_by(name, &tests) {
+                problems.push(format!("{behaviours}: {problem}"));
+            }
+        }
+    }
+    if count < LISTED_CASES {
+        problems.push(format!(
+            "{count} behaviours, expected at least {LISTED_CASES}"
+        ));
+    }
+    report(problems);
+}
+
+#[test]
+fn every_fixture_is_in_the_table_of_what_is_built() {
+    let table = read("fixtures/build-table.sh");
+    let built: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("fixture "))
+        .collect();
+    let mut problems = Vec::new();
+    let entries = fs::read_dir(root().join("fixtures")).unwrap_or_else(|error| panic!("{error}"));
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.path().join("case.toml").is_file())
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !built.contains(name.as_str()) {
+            problems.push(format!("`{name}` is not in build-table.sh"));
+        }
+    }
+    report(problems);
+}
+
 #[test]
 fn the_code_of_a_line_leaves_out_strings_and_comments() {
     assert_eq!(

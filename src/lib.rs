@@ -22,12 +22,12 @@ pub mod cli;
 pub use cli::program::{Program, ProgramBuilder};
 pub use config::{Config, Dispatch, Engine, Limits};
 #[doc(hidden)]
-pub use exec::{count_op_pairs, op_coverage, op_pairs};
+pub use exec::{count_op_pairs, globals_read, op_coverage, op_pairs};
 
 pub use error::{Error, ErrorKind, Result};
 pub use module::{
-    DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,
-    RefType, SymbolFlags, TableType, ValType,
+    DylinkInfo, DylinkPatch, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType,
+    Module, OperatorText, RefType, Section, SymbolFlags, TableType, ValType, sections,
 };
 pub use runtime::{
     AsContext, AsContextMut, Caller, Extern, Func, Global, HostResults, Instance, InterruptHandle,

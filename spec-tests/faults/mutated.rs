@@ -80,7 +80,7 @@ const SINK: &str = r#"
 )"#;
 
 /// All modules of scripts that are at most `most` bytes long, and `SINK`.
-fn corpus(most: usize) -> Vec<(String, Vec<u8>)> {
+pub fn corpus(most: usize) -> Vec<(String, Vec<u8>)> {
     let files = spec(SpecVersion::V2)
         .chain(proposal(Proposal::TailCall))
         .chain(proposal(Proposal::MultiMemory))
@@ -154,7 +154,7 @@ fn check(engine: &Engine, bytes: &[u8], what: &dyn Fn() -> String) -> bool {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,7 +1,6 @@
 //! The systematic groups: which operators stand between which producers and consumers. Those of calls and
 //! control flow are in `control`.
 
-use super::control;
 use super::harness::Group;
 use super::language::{Expr, Function, Stmt};
 use super::operators::{BINARY, Binary, LOADS, STORES, Ty, UNARY, binary, load_of, unary};
@@ -10,13 +9,14 @@ use super::shapes::{
     address_arguments, arguments, comparison, consume, function, global, group_with_helpers, local,
     param, produce, second,
 };
+use super::{control, pairs};
 
 /// Names of all groups, each built by [`build`].
 pub fn names() -> Vec<String> {
     let mut names = Vec::new();
     for ty in Ty::ALL {
         for family in [
-            "binary", "unary", "load", "store", "select", "calls", "frames",
+            "binary", "unary", "load", "store", "select", "calls", "frames", "pairs",
         ] {
             names.push(format!("{family}-{}", ty.name()));
         }
@@ -27,6 +27,8 @@ pub fn names() -> Vec<String> {
         "br-table",
         "blocks",
         "fused",
+        "selects",
+        "neighbours",
         "other-memory",
         "far",
     ] {
@@ -62,6 +64,9 @@ pub fn build(name: &str) -> Group {
         "br-table" => control::br_tables(&mut group, random),
         "blocks" => control::blocks(&mut group, random),
         "fused" => fused(&mut group, random),
+        "pairs" => pairs::pairs(&mut group, random, ty),
+        "selects" => pairs::selects(&mut group, random),
+        "neighbours" => pairs::neighbours(&mut group, random),
         "other-memory" => other_memory(&mut group, random),
         "far" => far(&mut group, random),
         other => panic!("no family `{other}`"),

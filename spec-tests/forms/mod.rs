@@ -14,6 +14,7 @@
 //! | `harness` | running a group of functions in the engine, comparing, repeating |
 //! | `shapes` | kinds of producers and consumers |
 //! | `families`, `control` | the systematic groups |
+//! | `pairs` | neighbours that become one instruction |
 //! | `random` | random programs |
 
 pub mod control;
@@ -22,5 +23,6 @@ pub mod families;
 pub mod harness;
 pub mod language;
 pub mod operators;
+pub mod pairs;
 pub mod random;
 pub mod shapes;

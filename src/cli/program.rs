@@ -35,6 +35,10 @@ pub struct ProgramBuilder {
     pub(super) preload: Vec<String>,
     pub(super) bind_now: bool,
     pub(super) trace: String,
+    /// The file for it, without the process's number.
+    pub(super) trace_output: Option<PathBuf>,
+    /// Whether a map is written at the end, and the file for it; standard error if there is none.
+    pub(super) map: Option<Option<PathBuf>>,
     pub(super) entry_library: Option<String>,
     pub(super) entry_function: Option<String>,
     pub(super) program_name: Option<String>,
@@ -49,6 +53,7 @@ pub struct ProgramBuilder {
     pub(super) table_limit: Option<u64>,
     pub(super) fuel: Option<u64>,
     pub(super) timeout: Option<Duration>,
+    pub(super) op_coverage: bool,
 }
 
 /// Where the main module comes from.
@@ -69,6 +74,8 @@ impl Program {
             preload: Vec::new(),
             bind_now: false,
             trace: String::new(),
+            trace_output: None,
+            map: None,
             entry_library: None,
             entry_function: None,
             program_name: None,
@@ -81,6 +88,7 @@ impl Program {
             table_limit: None,
             fuel: None,
             timeout: None,
+            op_coverage: false,
         }
     }
 
@@ -162,6 +170,13 @@ impl ProgramBuilder {
     /// What the linker tells on standard error: topics as in `LD_DEBUG`. Default: nothing.
     pub fn trace(mut self, topics: impl Into<String>) -> Self {
         self.trace = topics.into();
+        self
+    }
+
+    /// Write a map of the process when the program has ended: to this file (as JSON if its name ends in `.json`), or
+    /// to standard error. Default: none.
+    pub fn map(mut self, file: Option<PathBuf>) -> Self {
+        self.map = Some(file);
         self
     }
 
@@ -260,6 +275,13 @@ impl ProgramBuilder {
     /// The guest traps this long after its start.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Counts the operators that are executed and the globals that code reads, for the engine's own tests.
+    #[doc(hidden)]
+    pub fn op_coverage(mut self) -> Self {
+        self.op_coverage = true;
         self
     }
 

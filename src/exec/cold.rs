@@ -8,7 +8,7 @@ use super::dispatch::DONE;
 use super::table;
 use super::value::{Value, field16, field64};
 use crate::error::Error;
-use crate::ir::ops::Family;
+use crate::ir::ops::{FORMS, Family, Op};
 use crate::runtime::records::{
     Ctx, FuncKind, FuncRec, GlobalRec, InstanceRec, MemoryRec, TableRec,
 };
@@ -113,33 +113,41 @@ pub(super) unsafe extern "C" fn translate(ctx: *mut Ctx, func: *mut FuncRec, sp:
 /// `func` is a live, translated record; `sp` is its frame, with the return ip below.
 #[inline(always)]
 pub(super) unsafe fn patch_caller(func: *mut FuncRec, sp: *mut u8) {
-    // SAFETY: a return ip lies behind an instruction; every code begins with at least 32 bytes that
-    // are readable before its first return place, because a call is 24 bytes long and code (also the
-    // entry cell of a run) begins with an instruction. The word 8 bytes before the return ip is only
-    // written if it is the address of this function's stub, which only calls to it contain, as their code.
+    // SAFETY: a return ip lies behind a call, which is at least 24 bytes long, or behind the entry cell of a run. The
+    // word 8 bytes before it is only written if it is the address of this function's stub, which only calls to it
+    // contain, as their code; and such a call that is not one of 24 bytes is one of 32.
     unsafe {
         let return_ip = *sp.cast::<*mut u8>().sub(1);
         let code = return_ip.sub(8).cast::<u64>();
         let stub = (*func).stub.as_ptr() as u64;
-        if *code == stub && is_call(func, *return_ip.sub(24).cast::<u64>()) {
+        let calls = |length, ops: &[Op]| is_one_of(func, *return_ip.sub(length).cast::<u64>(), ops);
+        if *code == stub && (calls(24, &CALLS) || calls(32, &LONG_CALLS)) {
             *return_ip.sub(12).cast::<u32>() = (*func).frame;
             *code = (*func).code as u64;
         }
     }
 }
 
-/// Whether word 0 of an instruction is that of a direct call.
-unsafe fn is_call(func: *mut FuncRec, word: u64) -> bool {
+/// Direct calls of 24 bytes.
+const CALLS: [Op; 4] = [
+    Op(Family::Call as u16 * FORMS as u16),
+    Op(Family::Call as u16 * FORMS as u16 + 1),
+    Op(Family::Call as u16 * FORMS as u16 + 2),
+    Op(Family::CallFar as u16 * FORMS as u16),
+];
+/// Direct calls of 32 bytes.
+const LONG_CALLS: [Op; 4] = [
+    Op(Family::CallCopy as u16 * FORMS as u16),
+    Op(Family::CallCopy as u16 * FORMS as u16 + 1),
+    Op(Family::CallCopy as u16 * FORMS as u16 + 2),
+    Op(Family::CallCopy as u16 * FORMS as u16 + 3),
+];
+
+/// Whether word 0 of an instruction is that of one of these operators.
+unsafe fn is_one_of(func: *mut FuncRec, word: u64, ops: &[Op]) -> bool {
     // SAFETY: a function with code belongs to an instance.
     let words = unsafe { table::words((*(*func).instance).module.engine().config()) };
-    [
-        Family::Call.form(0),
-        Family::Call.form(1),
-        Family::Call.form(2),
-        Family::CallFar.form(0),
-    ]
-    .iter()
-    .any(|op| words[usize::from(op.0)] == word)
+    ops.iter().any(|op| words[usize::from(op.0)] == word)
 }
 
 /// The code cell of `func` for callers that run with the memory in the registers.

@@ -5,7 +5,8 @@ use super::table;
 use crate::error::{Error, Result};
 use crate::ir::code::{Code, Relocation};
 use crate::ir::display::Listing;
-use crate::ir::ops::Family;
+use crate::ir::ops::{Family, Op};
+use crate::module::{ExternKind, Import};
 use crate::runtime::records::{FuncKind, FuncRec, InstanceRec, MemoryRec};
 use crate::runtime::store::StoreCore;
 use crate::translate::{self, Callee, Environment, GlobalCell, TableRef, Translation};
@@ -43,6 +44,9 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
                 (*func).index
             );
         }
+        if config.op_coverage {
+            note_globals(&translation, &*instance);
+        }
         let relocations = std::mem::take(&mut translation.relocations);
         let (words, places) = finish(translation, table::words(config));
         let group = (*func).group;
@@ -69,6 +73,33 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
             crate::runtime::table::put(core, table, u64::from(index), func as u64);
         }
         Ok(())
+    }
+}
+
+/// Notes the globals that the code reads.
+fn note_globals(translation: &Translation, instance: &InstanceRec) {
+    let reads = [Family::GlobalGet, Family::GlobalGetF, Family::GlobalAdd];
+    for start in &translation.starts {
+        let start = *start as usize;
+        let (Some(op), Some(address)) =
+            (translation.code.get(start), translation.code.get(start + 2))
+        else {
+            continue;
+        };
+        if !reads.iter().any(|family| Op(*op as u16).is(*family)) {
+            continue;
+        }
+        let index = instance.globals.iter().position(|global| {
+            // SAFETY: the instance's global space holds live records; the address is only compared.
+            unsafe { &raw const (**global).value as u64 == *address }
+        });
+        let is_global = |import: &&Import| matches!(import.ty, ExternKind::Global(_));
+        let imports = instance.module.0.imports.iter().filter(is_global);
+        let import = index.and_then(|index| imports.clone().nth(index));
+        super::coverage::reads_global(match import {
+            Some(import) => format!("{}.{}", import.module, import.name),
+            None => "a global of the module itself".to_owned(),
+        });
     }
 }
 

@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 use crate::ir::ops::{FAMILIES, FORMS, Op};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// One counter for each possible operator number.
-static COUNTS: [AtomicU64; 1 << 13] = [const { AtomicU64::new(0) }; 1 << 13];
+static COUNTS: [AtomicU64; 1 << 14] = [const { AtomicU64::new(0) }; 1 << 14];
 
 const _: () = assert!(FAMILIES.len() * FORMS <= COUNTS.len());
 
@@ -60,4 +60,28 @@ pub fn op_coverage() -> Vec<(String, u64)> {
     Op::all()
         .filter_map(|op| Some((op.name()?, count(op))))
         .collect()
+}
+
+/// How often translated code reads a global, by the global's name.
+static GLOBALS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+/// Notes an instruction that reads a global.
+pub(super) fn reads_global(name: String) {
+    if let Ok(mut globals) = GLOBALS.lock() {
+        *globals.entry(name).or_default() += 1;
+    }
+}
+
+/// The globals that code reads which was translated with [`crate::Config::op_coverage`], in this process: `module.name` of
+/// an imported one, with the number of such instructions. What is not here became a constant.
+pub fn globals_read() -> Vec<(String, u64)> {
+    GLOBALS.lock().map_or_else(
+        |_| Vec::new(),
+        |globals| {
+            globals
+                .iter()
+                .map(|(name, count)| (name.clone(), *count))
+                .collect()
+        },
+    )
 }

@@ -11,7 +11,7 @@ mod num;
 mod table;
 mod value;
 
-pub use coverage::{count_op_pairs, op_coverage, op_pairs};
+pub use coverage::{count_op_pairs, globals_read, op_coverage, op_pairs};
 
 use crate::config::Engine;
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ use super::handlers::memory::{self, *};
 use super::handlers::numeric::*;
 use super::handlers::variable::*;
 use super::num;
-use super::value::{A, I, S};
+use super::value::{A, I, S, Short, Value};
 use crate::config::{self, Config};
 use crate::ir::ops::{FAMILIES, FORMS, for_each_op};
 use crate::runtime::records::Ctx;
@@ -69,6 +69,7 @@ macro_rules! define_handlers {
      load { $($load:ident($lm:ident as $lr:ident) $lt:literal;)* }
      store { $($store:ident($sv:ident as $sm:ident) $st:literal;)* }
      addbr { $($ab:ident($at:ident) $ad:literal |$ax:ident, $ay:ident| $ae:expr;)* }
+     pair { $($pair:ident($pf:ident, $ps:ident) $side:ident $pd:literal;)* }
      special { $($special:ident $pt:literal [$($form:ident $handler:expr),*];)* }) => {
         /// The formulas of the table as types.
         mod formula {
@@ -127,7 +128,8 @@ macro_rules! define_handlers {
                 $(un_forms::<D, formula::$un>(),)*
                 $(load_forms::<D, formula::$load>(),)*
                 $(store_forms::<D, formula::$store>(),)*
-                $(vec![add_branch::<D, formula::$ab, false>, add_branch::<D, formula::$ab, true>],)*
+                $(add_branch_forms::<D, formula::$ab>(),)*
+                $(pair_forms::<D, formula::$pf, formula::$ps, { is_right!($side) }>(),)*
                 $(vec![$($handler as Handler),*],)*
             ]
         }
@@ -141,6 +143,13 @@ type Sa = S<10>;
 type Sb = S<12>;
 /// Immediate of value operators.
 type Im = I<12, 16>;
+/// The other operand of a pair's second operator, and short immediates of pairs.
+type Sc = S<16>;
+type Ib = Short<12>;
+type Ic = Short<16>;
+/// Values of a select that compares.
+type Sx = S<16>;
+type Sy = S<18>;
 /// Slots and immediate of branches.
 type Ba = S<8>;
 type Bb = S<10>;
@@ -158,11 +167,69 @@ fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
         bin::<D, O, Sa, Im, true>,
         bin::<D, O, A, Im, false>,
         bin::<D, O, A, Im, true>,
+        bin::<D, O, Im, Sa, false>,
+        bin::<D, O, Im, Sa, true>,
+        bin::<D, O, Im, A, false>,
+        bin::<D, O, Im, A, true>,
+        bin::<D, O, A, A, false>,
+        bin::<D, O, A, A, true>,
+        ret_bin::<D, O, Sa, Sb>,
+        ret_bin::<D, O, A, Sb>,
+        ret_bin::<D, O, Sa, A>,
+        ret_bin::<D, O, Sa, Im>,
+        ret_bin::<D, O, A, Im>,
     ]
 }
 
+/// Whether the first operator's result is the right operand of the second.
+macro_rules! is_right {
+    (left) => {
+        false
+    };
+    (right) => {
+        true
+    };
+}
+use is_right;
+
+fn pair_forms<D: Dispatch, O: Bin, P: Bin, const RIGHT: bool>() -> Vec<Handler> {
+    let slots: [Handler; 6] = [
+        pair::<D, O, P, Sa, Sb, Sc, RIGHT, false>,
+        pair::<D, O, P, Sa, Sb, Sc, RIGHT, true>,
+        pair::<D, O, P, A, Sb, Sc, RIGHT, false>,
+        pair::<D, O, P, A, Sb, Sc, RIGHT, true>,
+        pair::<D, O, P, Sa, A, Sc, RIGHT, false>,
+        pair::<D, O, P, Sa, A, Sc, RIGHT, true>,
+    ];
+    if <O::R as Value>::FLOAT {
+        let unused: [Handler; 18] = [unused::<D>; 18];
+        return [slots.as_slice(), &unused].concat();
+    }
+    let immediates: [Handler; 18] = [
+        pair::<D, O, P, Sa, Ib, Sc, RIGHT, false>,
+        pair::<D, O, P, Sa, Ib, Sc, RIGHT, true>,
+        pair::<D, O, P, A, Ib, Sc, RIGHT, false>,
+        pair::<D, O, P, A, Ib, Sc, RIGHT, true>,
+        pair::<D, O, P, Sa, Sb, Ic, RIGHT, false>,
+        pair::<D, O, P, Sa, Sb, Ic, RIGHT, true>,
+        pair::<D, O, P, A, Sb, Ic, RIGHT, false>,
+        pair::<D, O, P, A, Sb, Ic, RIGHT, true>,
+        pair::<D, O, P, Sa, A, Ic, RIGHT, false>,
+        pair::<D, O, P, Sa, A, Ic, RIGHT, true>,
+        pair::<D, O, P, Sa, Ib, Ic, RIGHT, false>,
+        pair::<D, O, P, Sa, Ib, Ic, RIGHT, true>,
+        pair::<D, O, P, A, Ib, Ic, RIGHT, false>,
+        pair::<D, O, P, A, Ib, Ic, RIGHT, true>,
+        pair::<D, O, P, Ib, Sa, Sc, RIGHT, false>,
+        pair::<D, O, P, Ib, Sa, Sc, RIGHT, true>,
+        pair::<D, O, P, Ib, A, Sc, RIGHT, false>,
+        pair::<D, O, P, Ib, A, Sc, RIGHT, true>,
+    ];
+    [slots.as_slice(), &immediates].concat()
+}
+
 fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
-    vec![
+    let mut forms: Vec<Handler> = vec![
         cmp::<D, O, Sa, Sb, false>,
         cmp::<D, O, Sa, Sb, true>,
         cmp::<D, O, A, Sb, false>,
@@ -178,6 +245,41 @@ fn cmp_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
         branch::<D, O, Ba, A>,
         branch::<D, O, Ba, Bi>,
         branch::<D, O, A, Bi>,
+    ];
+    if !<O::A as Value>::FLOAT {
+        forms.push(unused::<D>);
+        forms.extend(select_forms::<D, O>());
+    }
+    forms
+}
+
+fn select_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
+    vec![
+        select_cmp::<D, O, Sa, Sb, Sx, Sy, false>,
+        select_cmp::<D, O, Sa, Sb, Sx, Sy, true>,
+        select_cmp::<D, O, A, Sb, Sx, Sy, false>,
+        select_cmp::<D, O, A, Sb, Sx, Sy, true>,
+        select_cmp::<D, O, Sa, Ib, Sx, Sy, false>,
+        select_cmp::<D, O, Sa, Ib, Sx, Sy, true>,
+        select_cmp::<D, O, A, Ib, Sx, Sy, false>,
+        select_cmp::<D, O, A, Ib, Sx, Sy, true>,
+        select_cmp::<D, O, Sa, Sb, A, Sy, false>,
+        select_cmp::<D, O, Sa, Sb, A, Sy, true>,
+        select_cmp::<D, O, Sa, Ib, A, Sy, false>,
+        select_cmp::<D, O, Sa, Ib, A, Sy, true>,
+        select_cmp::<D, O, Sa, Sb, Sx, A, false>,
+        select_cmp::<D, O, Sa, Sb, Sx, A, true>,
+        select_cmp::<D, O, Sa, Ib, Sx, A, false>,
+        select_cmp::<D, O, Sa, Ib, Sx, A, true>,
+    ]
+}
+
+fn add_branch_forms<D: Dispatch, O: Cmp>() -> Vec<Handler> {
+    vec![
+        add_branch::<D, O, Ib, false>,
+        add_branch::<D, O, Ib, true>,
+        add_branch::<D, O, Sb, false>,
+        add_branch::<D, O, Sb, true>,
     ]
 }
 
@@ -210,6 +312,8 @@ fn load_forms<D: Dispatch, L: Load>() -> Vec<Handler> {
         load::<D, L, SlotScaled, true>,
         load::<D, L, OtherMemory, false>,
         load::<D, L, OtherMemory, true>,
+        load::<D, L, AccScaled, false>,
+        load::<D, L, AccScaled, true>,
     ]
 }
 

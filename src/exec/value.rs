@@ -48,6 +48,8 @@ pub(super) unsafe fn field64(ip: *const u8, at: usize) -> u64 {
 pub(super) trait Value: Copy {
     /// Whether immediates are a word of their own.
     const WIDE: bool;
+    /// Whether it lives in the float accumulator.
+    const FLOAT: bool = false;
     /// From the slot at `sp + offset`.
     ///
     /// # Safety
@@ -67,6 +69,11 @@ pub(super) trait Value: Copy {
     /// # Safety
     /// The instruction at `ip` has this immediate.
     unsafe fn imm(ip: *const u8, narrow: usize, wide: usize) -> Self;
+    /// From 32 bits at `at`, sign-extended; floats have no such immediates.
+    ///
+    /// # Safety
+    /// The instruction at `ip` has this immediate.
+    unsafe fn short(ip: *const u8, at: usize) -> Self;
 }
 
 macro_rules! integer {
@@ -102,6 +109,11 @@ macro_rules! integer {
                     }
                 }
             }
+            #[inline(always)]
+            unsafe fn short(ip: *const u8, at: usize) -> Self {
+                // SAFETY: the caller's.
+                unsafe { *ip.add(at).cast::<i32>() as $ty }
+            }
         }
     };
 }
@@ -112,6 +124,7 @@ integer!(i64, u64, true);
 
 impl Value for f64 {
     const WIDE: bool = true;
+    const FLOAT: bool = true;
     #[inline(always)]
     unsafe fn slot(sp: *mut u8, offset: usize) -> Self {
         // SAFETY: the caller's.
@@ -135,10 +148,15 @@ impl Value for f64 {
         // SAFETY: the caller's.
         unsafe { *ip.add(wide).cast::<f64>() }
     }
+    #[inline(always)]
+    unsafe fn short(_ip: *const u8, _at: usize) -> Self {
+        0.0
+    }
 }
 
 impl Value for f32 {
     const WIDE: bool = true;
+    const FLOAT: bool = true;
     #[inline(always)]
     unsafe fn slot(sp: *mut u8, offset: usize) -> Self {
         // SAFETY: the caller's.
@@ -162,6 +180,10 @@ impl Value for f32 {
         // SAFETY: the caller's.
         unsafe { *ip.add(wide).cast::<f32>() }
     }
+    #[inline(always)]
+    unsafe fn short(_ip: *const u8, _at: usize) -> Self {
+        0.0
+    }
 }
 
 /// Where an operand comes from.
@@ -181,7 +203,17 @@ pub(super) struct S<const AT: usize>;
 pub(super) struct A;
 /// An immediate: i32 at byte `NARROW` or a word at byte `WIDE`.
 pub(super) struct I<const NARROW: usize, const WIDE: usize>;
+/// An immediate of 32 bits at byte `AT`, sign-extended.
+pub(super) struct Short<const AT: usize>;
 
+impl<const AT: usize> Operand for Short<AT> {
+    const IMMEDIATE: bool = true;
+    #[inline(always)]
+    unsafe fn get<V: Value>(ip: *const u8, _sp: *mut u8, _acc: u64, _facc: f64) -> V {
+        // SAFETY: the caller's.
+        unsafe { V::short(ip, AT) }
+    }
+}
 impl<const AT: usize> Operand for S<AT> {
     #[inline(always)]
     unsafe fn get<V: Value>(ip: *const u8, sp: *mut u8, _acc: u64, _facc: f64) -> V {

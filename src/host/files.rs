@@ -95,9 +95,20 @@ impl Kernel {
     }
 
     /// Writes at the position, or at the end of a file opened for appending, and moves the position behind it.
+    ///
+    /// # Errors
+    /// `Intr` if the guest has to stop while it waits for a reader of the host; else as `write(2)`.
     pub(crate) fn write(&mut self, fd: u32, bytes: &[u8]) -> Result<usize> {
+        self.descriptors.get(fd)?.check_write()?;
+        if self.can_be_interrupted() {
+            let open = self.descriptors.get(fd)?;
+            if let Object::Stream(stream) = &open.object
+                && let Some(piece) = stream.unblocked_piece()
+            {
+                return self.write_pieces(stream, bytes, piece);
+            }
+        }
         let open = self.descriptors.get_mut(fd)?;
-        open.check_write()?;
         match &open.object {
             Object::Stream(stream) => stream.write(bytes),
             Object::File(file) => {
@@ -115,6 +126,26 @@ impl Kernel {
             }
             Object::Directory(_) => Err(Errno::Isdir),
         }
+    }
+
+    /// Writes to a stream of the host that may be full, so that a guest that has to stop does not wait for a reader:
+    /// each piece is written when there is room for it.
+    fn write_pieces(&self, stream: &Stream, bytes: &[u8], piece: usize) -> Result<usize> {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            while !stream.wait_for_room(self.wait_slice()) {
+                if self.is_interrupted() {
+                    return Err(Errno::Intr);
+                }
+            }
+            match stream.write(rest.get(..piece).unwrap_or(rest)) {
+                Ok(count) => written += count,
+                // What went before has been written.
+                Err(_) if written > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
     }
 
     /// Reads at a position, leaving that of the descriptor.

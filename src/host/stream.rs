@@ -18,6 +18,10 @@ const CAPTURE_LIMIT: usize = 256 << 20;
 /// Bytes that a pipe between two descriptors of a guest holds (as on Linux).
 const PIPE_CAPACITY: usize = 64 << 10;
 
+/// Bytes that a pipe, terminal or socket takes without waiting once it has room at all: `PIPE_BUF` of Linux.
+#[cfg(unix)]
+const PIPE_PIECE: usize = 4096;
+
 /// Whether a stream can be used without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Readiness {
@@ -280,6 +284,57 @@ impl Stream {
             Stream::Null => Readiness::HangUp,
             Stream::Zero | Stream::Random => Readiness::Ready(1),
             Stream::Stdout | Stream::Stderr | Stream::Writer(_) => Readiness::Ready(0),
+        }
+    }
+
+    /// How many bytes can be written without waiting once [`Stream::wait_for_room`] says that there is room; `None` if
+    /// writing never waits.
+    pub fn unblocked_piece(&self) -> Option<usize> {
+        #[cfg(unix)]
+        {
+            let waits = |stream: &dyn std::os::fd::AsFd| {
+                let status = rustix::fs::fstat(stream.as_fd());
+                !status.is_ok_and(|status| {
+                    rustix::fs::FileType::from_raw_mode(status.st_mode).is_file()
+                })
+            };
+            match self {
+                Stream::Stdout if waits(&io::stdout()) => Some(PIPE_PIECE),
+                Stream::Stderr if waits(&io::stderr()) => Some(PIPE_PIECE),
+                _ => None,
+            }
+        }
+        #[cfg(not(unix))]
+        None
+    }
+
+    /// Waits up to this many nanoseconds until something can be written; says whether it can (or is an error).
+    pub fn wait_for_room(&self, nanoseconds: u64) -> bool {
+        #[cfg(unix)]
+        {
+            use rustix::event::{PollFlags, Timespec, poll};
+            let timeout = Timespec {
+                tv_sec: i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX),
+                tv_nsec: (nanoseconds % 1_000_000_000) as _,
+            };
+            let ready = |stream: &dyn std::os::fd::AsFd| {
+                let descriptor =
+                    rustix::event::PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT);
+                !matches!(
+                    poll(&mut [descriptor], Some(&timeout)),
+                    Ok(0) | Err(rustix::io::Errno::INTR)
+                )
+            };
+            match self {
+                Stream::Stdout => ready(&io::stdout()),
+                Stream::Stderr => ready(&io::stderr()),
+                _ => true,
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = nanoseconds;
+            true
         }
     }
 

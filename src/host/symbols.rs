@@ -50,6 +50,10 @@ impl<T: KernelHost> HostSymbols<T> for WasiSymbols {
         })?;
         (func.ty(store.as_context()) == *ty).then_some(func)
     }
+
+    fn signature(&self, module: &str, name: &str) -> Option<FuncType> {
+        wasi::signature(module, name)
+    }
 }
 
 /// Library files from the guest's own tree: a library can come only from where the guest could read it.
@@ -84,6 +88,11 @@ impl<T: KernelHost> Files<T> for KernelFiles {
             .read_file(&file.identity, limit)
             .map_err(io_error)
     }
+
+    fn list(&self, data: &mut T, directory: &str) -> io::Result<Vec<String>> {
+        let entries = data.kernel().list_directory(directory).map_err(io_error)?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
 }
 
 fn io_error(errno: Errno) -> io::Error {
@@ -96,4 +105,32 @@ fn io_error(errno: Errno) -> io::Error {
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{KernelBuilder, Mount};
+
+    #[test]
+    fn a_library_keeps_its_directory_when_the_guest_changes_its_own() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir(host.path().join("sub")).unwrap();
+        std::fs::write(host.path().join("sub/a.so"), b"a").unwrap();
+        let mut kernel = KernelBuilder::new()
+            .mount("/app", Mount::host(host.path()).unwrap())
+            .working_directory("/app")
+            .build()
+            .unwrap();
+        let mut find = |path: &str| {
+            let found = Files::<Kernel>::find(&KernelFiles, &mut kernel, path);
+            found.unwrap().unwrap().path
+        };
+        assert_eq!(find("./sub/a.so"), "/app/sub/a.so");
+        assert_eq!(find("sub/../sub/a.so"), "/app/sub/../sub/a.so");
+        assert_eq!(find("/app/sub/a.so"), "/app/sub/a.so");
+        kernel.set_working_directory("/app/sub").unwrap();
+        let found = Files::<Kernel>::find(&KernelFiles, &mut kernel, "a.so");
+        assert_eq!(found.unwrap().unwrap().path, "/app/sub/a.so");
+    }
 }

@@ -20,11 +20,13 @@
 //!
 //! | shape  | forms | operands |
 //! |--------|-------|----------|
-//! | bin    | ss as sa si ai × {-, _s} | d @8, a @10, b @12 or i32 @12; immediates of other types @16 |
-//! | cmp    | the same, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
+//! | bin    | ss as sa si ai is ia aa × {-, _s}, ss as sa si ai returning | d @8, a @10, b @12 or i32 @12; immediates of other types @16; is: b @10 |
+//! | cmp    | the first five, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
+//! |        | of integers, then selects (see `SELECT_FORMS`) | d @8, a @10, b @12 or i32 @12, x @16, y @18 |
 //! | un     | s a × {-, _s} | d @8, a @10 |
-//! | load   | s a ss as i p q r m × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
+//! | load   | s a ss as i p q r m t × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
 //! | store  | see `STORE_FORMS` | a @8, b @10, offset u32 @12, more @16 |
+//! | pair   | ss as sa si ai × c {s i} × {-, _s} | d @8, a @10, b @12 or i32 @12, c @16 or i32 @16 |
 //! | special| listed | said in the row's formula |
 
 /// Calls a macro with the whole table.
@@ -209,7 +211,7 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         F64Store(f64 as f64) "8 bytes";
     }
     addbr {
-        AddBrEq(u32) "d = a + imm @12; branch @16 if d = slot @20 or imm @24" |x, y| x == y;
+        AddBrEq(u32) "d = a + imm | slot @12; branch @16 if d = slot @20 or imm @24" |x, y| x == y;
         AddBrNe(u32) "the same, ≠" |x, y| x != y;
         AddBrLtS(i32) "the same, <, signed" |x, y| x < y;
         AddBrLtU(u32) "the same, <" |x, y| x < y;
@@ -220,15 +222,78 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         AddBrGeS(i32) "the same, ≥, signed" |x, y| x >= y;
         AddBrGeU(u32) "the same, ≥" |x, y| x >= y;
     }
+    pair {
+        I32ShlAdd(I32Shl, I32Add) left "(a << b) + c";
+        I32ShlXor(I32Shl, I32Xor) left "(a << b) ^ c";
+        I32ShlOr(I32Shl, I32Or) left "(a << b) | c";
+        I32ShrUXor(I32ShrU, I32Xor) left "(a >> b) ^ c";
+        I32ShrUAnd(I32ShrU, I32And) left "(a >> b) & c";
+        I32AndShl(I32And, I32Shl) left "(a & b) << c";
+        I32AndShrU(I32And, I32ShrU) left "(a & b) >> c";
+        I32AndOr(I32And, I32Or) left "(a & b) | c";
+        I32AndAdd(I32And, I32Add) left "(a & b) + c";
+        I32AndXor(I32And, I32Xor) left "(a & b) ^ c";
+        I32OrAnd(I32Or, I32And) left "(a | b) & c";
+        I32OrOr(I32Or, I32Or) left "a | b | c";
+        I32XorAnd(I32Xor, I32And) left "(a ^ b) & c";
+        I32XorXor(I32Xor, I32Xor) left "a ^ b ^ c";
+        I32XorAdd(I32Xor, I32Add) left "(a ^ b) + c";
+        I32XorMul(I32Xor, I32Mul) left "(a ^ b) * c";
+        I32AddAdd(I32Add, I32Add) left "a + b + c";
+        I32AddAnd(I32Add, I32And) left "(a + b) & c";
+        I32AddShrU(I32Add, I32ShrU) left "(a + b) >> c";
+        I32SubAdd(I32Sub, I32Add) left "a - b + c";
+        I32MulAdd(I32Mul, I32Add) left "a * b + c";
+        I32RotlXor(I32Rotl, I32Xor) left "rotl(a, b) ^ c";
+        I32RotlAdd(I32Rotl, I32Add) left "rotl(a, b) + c";
+        I64ShlOr(I64Shl, I64Or) left "(a << b) | c";
+        I64OrShl(I64Or, I64Shl) left "(a | b) << c";
+        I64ShrUAnd(I64ShrU, I64And) left "(a >> b) & c";
+        I64ShrUXor(I64ShrU, I64Xor) left "(a >> b) ^ c";
+        I64XorRotl(I64Xor, I64Rotl) left "rotl(a ^ b, c)";
+        I64XorAdd(I64Xor, I64Add) left "(a ^ b) + c";
+        I64XorMul(I64Xor, I64Mul) left "(a ^ b) * c";
+        I64AddAdd(I64Add, I64Add) left "a + b + c";
+        I64AddXor(I64Add, I64Xor) left "(a + b) ^ c";
+        I64MulAdd(I64Mul, I64Add) left "a * b + c";
+        I64RotlXor(I64Rotl, I64Xor) left "rotl(a, b) ^ c";
+        I64RotlAdd(I64Rotl, I64Add) left "rotl(a, b) + c";
+        F64MulAdd(F64Mul, F64Add) left "a * b + c, rounded twice";
+        F64MulSub(F64Mul, F64Sub) left "a * b - c, rounded twice";
+        F64MulSubFrom(F64Mul, F64Sub) right "c - a * b, rounded twice";
+        F64MulMul(F64Mul, F64Mul) left "a * b * c";
+        F64AddAdd(F64Add, F64Add) left "a + b + c";
+        F64AddMul(F64Add, F64Mul) left "(a + b) * c";
+        F64SubAdd(F64Sub, F64Add) left "a - b + c";
+        F64SubMul(F64Sub, F64Mul) left "(a - b) * c";
+    }
     special {
-        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14"
-            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>];
+        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14; d @8 = u32 @16, d @10 = u32 @20"
+            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>, imm2 copy_imm2::<D>];
         CopyFar "like Copy with u32 offsets: near slot @8 = far @12; far @12 = near @8 | acc | facc"
             [get copy_far_get::<D>, put copy_far_put::<D>, acc copy_far_acc::<D>, facc copy_far_facc::<D>];
         CopyBlock "count @16 slots from offset @12 to offset @8 (u32, bytes); they may overlap"
             [up copy_block::<D>];
         AddSlot "d @8 = slot @10 + imm @12, the accumulator stays"
             [i32 add_slot::<D>];
+        AddTwo "acc = d @8 = slot @10 + imm @12, then the same with @16, @18, @20"
+            [i32 add_two::<D>];
+        AddMemory "acc = 4 bytes at slot @10 + offset @12 += imm @16; also to d @8"
+            [acc add_memory::<D, false>, s add_memory::<D, true>];
+        LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
+            [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
+             z_s_s load_branch::<D, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load, Slot, true, true>,
+             z_p load_branch::<D, formula::I32Load, SlotImm, false, false>, nz_p load_branch::<D, formula::I32Load, SlotImm, false, true>,
+             z_p_s load_branch::<D, formula::I32Load, SlotImm, true, false>, nz_p_s load_branch::<D, formula::I32Load, SlotImm, true, true>,
+             z_a load_branch::<D, formula::I32Load, Acc, false, false>, nz_a load_branch::<D, formula::I32Load, Acc, false, true>,
+             z_a_s load_branch::<D, formula::I32Load, Acc, true, false>, nz_a_s load_branch::<D, formula::I32Load, Acc, true, true>];
+        LoadBr8 "the same of a byte"
+            [z_s load_branch::<D, formula::I32Load8U, Slot, false, false>, nz_s load_branch::<D, formula::I32Load8U, Slot, false, true>,
+             z_s_s load_branch::<D, formula::I32Load8U, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load8U, Slot, true, true>,
+             z_p load_branch::<D, formula::I32Load8U, SlotImm, false, false>, nz_p load_branch::<D, formula::I32Load8U, SlotImm, false, true>,
+             z_p_s load_branch::<D, formula::I32Load8U, SlotImm, true, false>, nz_p_s load_branch::<D, formula::I32Load8U, SlotImm, true, true>,
+             z_a load_branch::<D, formula::I32Load8U, Acc, false, false>, nz_a load_branch::<D, formula::I32Load8U, Acc, false, true>,
+             z_a_s load_branch::<D, formula::I32Load8U, Acc, true, false>, nz_a_s load_branch::<D, formula::I32Load8U, Acc, true, true>];
         AddBrZ "d @8 = slot @10 + imm @12; branch @16 if d = 0 | d ≠ 0"
             [z add_br_zero::<D, true>, nz add_br_zero::<D, false>];
         Lea "(slot @12 << @14) + imm @16 [+ slot @10]; into acc, slot + acc, slot only"
@@ -242,16 +307,18 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [acc global_get::<D, false>, s global_get::<D, true>];
         GlobalGetF "facc = cell @16"
             [facc global_get_f::<D, false>, s global_get_f::<D, true>];
-        GlobalSet "cell @16 = slot @8 | acc | facc | imm @24"
-            [s global_set::<D, S<8>>, a global_set::<D, A>, f global_set_f::<D>, i global_set_imm::<D>];
-        Jump "to displacement @12"
-            [always jump::<D>];
-        BrNz "if slot @8 | acc ≠ 0"
-            [s br_test::<D, S<8>, true>, a br_test::<D, A, true>];
-        BrZ "if slot @8 | acc = 0"
-            [s br_test::<D, S<8>, false>, a br_test::<D, A, false>];
-        BrTable "entry min(slot @8 | acc, count @12) of the (handler, ip) pairs @16"
-            [s br_table::<D, S<8>>, a br_table::<D, A>];
+        GlobalSet "cell @16 = slot @8 | acc | facc | imm @24 | u32 slot @8 + imm @12"
+            [s global_set::<D, S<8>>, a global_set::<D, A>, f global_set_f::<D>, i global_set_imm::<D>, add global_set_sum::<D>];
+        GlobalAdd "acc = u32 cell @16 += imm @12; also to d @8"
+            [acc global_add::<D, false>, s global_add::<D, true>];
+        Jump "to displacement @12; before it d @8 = slot @10, and @16 = @18, or d @8 = imm @16"
+            [always jump::<D>, s jump_copy::<D, false>, s2 jump_copy::<D, true>, i jump_imm::<D>];
+        BrNz "if slot @8 | acc ≠ 0; acc also to d @8"
+            [s br_test::<D, S<8>, true>, a br_test::<D, A, true>, a_s br_copy::<D, true>];
+        BrZ "if slot @8 | acc = 0; acc also to d @8"
+            [s br_test::<D, S<8>, false>, a br_test::<D, A, false>, a_s br_copy::<D, false>];
+        BrTable "entry min(slot @8 | acc, count @12) of the (handler, ip) pairs @16, or of another one's at displacement @16"
+            [s br_table::<D, S<8>>, a br_table::<D, A>, s_far br_table_far::<D, S<8>>, a_far br_table_far::<D, A>];
         Unreachable "traps"
             [trap unreachable::<D>];
         Halt "ends the run"
@@ -262,6 +329,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [fuel check::<D, true, false>, poll check::<D, false, true>, both check::<D, true, true>];
         Call "callee frame at sp + @8, frame size @12, code @16; last argument in acc | facc goes to slot @10 first"
             [plain call::<D>, a call_last::<D, true>, f call_last::<D, false>];
+        CallCopy "the same with frame size @20, code @24; before it @10 = slot @12, or two: and @16 = slot @18, or @10 = imm @12, or @10 = u32 slot @16 + imm @12"
+            [s call_copy::<D>, s2 call_copy_two::<D>, i call_imm::<D>, add call_add::<D>];
         CallFar "callee frame at sp + u32 @8, frame size @12, code @16"
             [plain call_far::<D>];
         CallIndirect "index slot @10 | acc, callee frame at sp + @8, type @12, table @16, its home is this function's memory"
@@ -272,8 +341,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [plain tail_call::<D>];
         TailCallAny "the same; index slot @24 | acc, type @12, table @16"
             [s tail_call_any::<D, S<24>>, a tail_call_any::<D, A>];
-        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended)"
-            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>];
+        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended); cell @16 = u32 slot @8 + imm @12 before"
+            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>, sum_acc ret_sum::<D>, sum_s ret_sum_slot::<D>];
         Lazy "stub of a function without code: translates it, then calls it"
             [stub lazy::<D>];
         Forward "stub of a translated function: goes to its code"
@@ -298,29 +367,72 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
 } } }
 pub(crate) use for_each_op;
 
-/// Forms of value operators with two operands, in order; a result in a slot is form + 1.
-pub(crate) const BIN_FORMS: [&str; 10] = [
+/// Forms of arithmetic with two operands, in order; a result in a slot is form + 1. Those with an immediate first operand
+/// are of operators that do not commute, those with the accumulator twice of sums and products. Those that return leave the
+/// function with the result.
+pub(crate) const BIN_FORMS: [&str; 21] = [
+    "ss", "ss_s", "as", "as_s", "sa", "sa_s", "si", "si_s", "ai", "ai_s", "is", "is_s", "ia",
+    "ia_s", "aa", "aa_s", "ret_ss", "ret_as", "ret_sa", "ret_si", "ret_ai",
+];
+/// First form of arithmetic that returns.
+pub(crate) const RETURNS: u16 = 16;
+/// Forms of comparisons that make a value.
+pub(crate) const CMP_FORMS: [&str; 10] = [
     "ss", "ss_s", "as", "as_s", "sa", "sa_s", "si", "si_s", "ai", "ai_s",
 ];
 /// Branch forms of comparisons, from form 10 on.
 pub(crate) const BRANCH_FORMS: [&str; 5] = ["br_ss", "br_as", "br_sa", "br_si", "br_ai"];
 /// First branch form.
 pub(crate) const BRANCH: u16 = 10;
+/// Select forms of integer comparisons: the comparison's operands, where x and y are (slots; or one in the accumulator).
+pub(crate) const SELECT_FORMS: [&str; 16] = [
+    "sel_ss",
+    "sel_ss_s",
+    "sel_as",
+    "sel_as_s",
+    "sel_si",
+    "sel_si_s",
+    "sel_ai",
+    "sel_ai_s",
+    "selx_ss",
+    "selx_ss_s",
+    "selx_si",
+    "selx_si_s",
+    "sely_ss",
+    "sely_ss_s",
+    "sely_si",
+    "sely_si_s",
+];
+/// First select form: even, because forms that write a slot are odd.
+pub(crate) const SELECT: u16 = 16;
 /// Forms of value operators with one operand.
 pub(crate) const UN_FORMS: [&str; 4] = ["s", "s_s", "a", "a_s"];
 /// Forms of loads by address: slot, accumulator, slot + slot, accumulator + slot, constant,
-/// slot + constant, (index << k) + constant, slot + (index << k) + constant, another memory.
-pub(crate) const LOAD_FORMS: [&str; 18] = [
+/// slot + constant, (index << k) + constant, slot + (index << k) + constant, another memory,
+/// accumulator << k.
+pub(crate) const LOAD_FORMS: [&str; 20] = [
     "s", "s_s", "a", "a_s", "ss", "ss_s", "as", "as_s", "i", "i_s", "p", "p_s", "q", "q_s", "r",
-    "r_s", "m", "m_s",
+    "r_s", "m", "m_s", "t", "t_s",
 ];
 /// Forms of stores: address as for loads, then the value's place.
 pub(crate) const STORE_FORMS: [&str; 18] = [
     "ss", "sa", "as", "si", "aa", "is", "ia", "ii", "ai", "ps", "pa", "pi", "qs", "qa", "rs", "ra",
     "ms", "ma",
 ];
-/// Forms of the add-compare-branch operators.
-pub(crate) const ADDBR_FORMS: [&str; 2] = ["s", "i"];
+/// Forms of the add-compare-branch operators: what is compared with; then the same where a slot is added.
+pub(crate) const ADDBR_FORMS: [&str; 4] = ["s", "i", "add_s", "add_i"];
+
+/// Forms of two operators in one: the first one's operands, the second one's other operand. Floats have no immediates.
+/// Then those with an immediate as the first one's left operand.
+pub(crate) const PAIR_FORMS: [&str; 24] = [
+    "ss_s", "ss_s_s", "as_s", "as_s_s", "sa_s", "sa_s_s", "si_s", "si_s_s", "ai_s", "ai_s_s",
+    "ss_i", "ss_i_s", "as_i", "as_i_s", "sa_i", "sa_i_s", "si_i", "si_i_s", "ai_i", "ai_i_s",
+    "is_s", "is_s_s", "ia_s", "ia_s_s",
+];
+/// First form of a pair whose third operand is an immediate.
+pub(crate) const PAIR_IMMEDIATE: u16 = 10;
+/// First form of a pair whose first operand is an immediate.
+pub(crate) const PAIR_FIRST: u16 = 20;
 
 /// Forms a family has room for.
 pub(crate) const FORMS: usize = 32;
@@ -332,25 +444,30 @@ macro_rules! define_families {
      load { $($load:ident($lm:ident as $lr:ident) $lt:literal;)* }
      store { $($store:ident($sv:ident as $sm:ident) $st:literal;)* }
      addbr { $($ab:ident($at:ident) $ad:literal |$ax:ident, $ay:ident| $ae:expr;)* }
+     pair { $($pair:ident($pf:ident, $ps:ident) $side:ident $pd:literal;)* }
      special { $($special:ident $pt:literal [$($form:ident $handler:expr),*];)* }) => {
         /// An operator family: a row of the table.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u16)]
-        pub(crate) enum Family { $($bin,)* $($cmp,)* $($un,)* $($load,)* $($store,)* $($ab,)* $($special,)* }
+        pub(crate) enum Family { $($bin,)* $($cmp,)* $($un,)* $($load,)* $($store,)* $($ab,)* $($pair,)* $($special,)* }
 
         /// Name, formula and forms of each family.
         pub(crate) static FAMILIES: &[FamilyInfo] = &[
             $(FamilyInfo { name: stringify!($bin), formula: $bt, forms: &BIN_FORMS, branches: false },)*
-            $(FamilyInfo { name: stringify!($cmp), formula: $ct, forms: &BIN_FORMS, branches: true },)*
+            $(FamilyInfo { name: stringify!($cmp), formula: $ct, forms: &CMP_FORMS, branches: true },)*
             $(FamilyInfo { name: stringify!($un), formula: $ut, forms: &UN_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($load), formula: $lt, forms: &LOAD_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($store), formula: $st, forms: &STORE_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($ab), formula: $ad, forms: &ADDBR_FORMS, branches: false },)*
+            $(FamilyInfo { name: stringify!($pair), formula: $pd, forms: &PAIR_FORMS, branches: false },)*
             $(FamilyInfo { name: stringify!($special), formula: $pt, forms: &[$(stringify!($form)),*], branches: false },)*
         ];
 
         /// Every family, in the order of its number.
-        static LIST: &[Family] = &[$(Family::$bin,)* $(Family::$cmp,)* $(Family::$un,)* $(Family::$load,)* $(Family::$store,)* $(Family::$ab,)* $(Family::$special,)*];
+        static LIST: &[Family] = &[$(Family::$bin,)* $(Family::$cmp,)* $(Family::$un,)* $(Family::$load,)* $(Family::$store,)* $(Family::$ab,)* $(Family::$pair,)* $(Family::$special,)*];
+
+        /// Pairs of operators that are one: the first, the second, on which side of the second the first one's result is.
+        const PAIRS: &[(Family, Family, Side, Family)] = &[$((Family::$pf, Family::$ps, Side::$side, Family::$pair),)*];
 
         impl Family {
             /// The comparison that holds exactly when this one does not.
@@ -361,6 +478,38 @@ macro_rules! define_families {
     };
 }
 for_each_op!(define_families);
+
+/// The side of the second operator of a pair that the first one's result is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(non_camel_case_types, reason = "spelled as in the table")]
+enum Side {
+    left,
+    right,
+}
+
+/// Families with two operands; they come first in the table.
+const BINARY: usize = Family::F64Copysign as usize + 1;
+
+/// For a first operator, a second one and a side (1 = right): the number of their pair, or 0.
+static PAIR_OF: [[[u16; 2]; BINARY]; BINARY] = {
+    let mut table = [[[0; 2]; BINARY]; BINARY];
+    let mut row = 0;
+    while row < PAIRS.len() {
+        let (first, second, side, pair) = PAIRS[row];
+        table[first as usize][second as usize][side as usize] = pair as u16;
+        row += 1;
+    }
+    table
+};
+
+/// The operator that computes `first` and gives its result to `second` as left or right operand.
+pub(crate) fn pair_of(first: Op, second: Family, right: bool) -> Option<Family> {
+    let pair = *PAIR_OF
+        .get(first.family())?
+        .get(second as usize)?
+        .get(usize::from(right))?;
+    (pair != 0).then(|| LIST.get(usize::from(pair)).copied())?
+}
 
 /// What the table says of a family.
 pub(crate) struct FamilyInfo {
@@ -398,14 +547,75 @@ impl Op {
         self.family() == family as usize
     }
 
-    /// Whether the form completes its family's grid without a use: a constant subtrahend is added, and an
-    /// address and an integer value are never both in the one integer accumulator.
+    /// Whether the form completes its family's grid without a use: a constant subtrahend is added, an address and an
+    /// integer value are never both in the one integer accumulator, operands that commute have no immediate on the
+    /// left, and only sums and products of a value with itself are worth a form.
     pub fn is_unused(self) -> bool {
         let family = self.family();
+        let Some(name) = LIST.get(family).copied() else {
+            return false;
+        };
+        let form = self.form();
+        let subtracts = name == Family::I32Sub && (6..10).contains(&form);
+        if family < BINARY {
+            return match form {
+                10..14 => name.commutes(),
+                14..16 => !name.doubles(),
+                19..21 => name == Family::I32Sub,
+                _ => subtracts,
+            };
+        }
+        let pair = family.checked_sub(PAIRS[0].3 as usize);
+        if let Some((first, second, _, _)) = pair.and_then(|pair| PAIRS.get(pair)) {
+            let floats = *second as u16 >= Family::F32Add as u16;
+            if form >= PAIR_FIRST {
+                return floats || first.commutes();
+            }
+            // The first operator's form, if its own immediate is wanted: floats have none in pairs.
+            let first_form = form % PAIR_IMMEDIATE;
+            // A local plus or shifted by a constant, plus a constant, is an address.
+            let address =
+                *second == Family::I32Add && matches!(first, Family::I32Add | Family::I32Shl);
+            if address && first_form / 2 == 3 && form >= PAIR_IMMEDIATE {
+                return true;
+            }
+            return (floats && (form >= PAIR_IMMEDIATE || first_form >= 6))
+                || (*first == Family::I32Sub && first_form >= 6);
+        }
         let integer_store =
             (Family::I32Store as usize..=Family::I64Store32 as usize).contains(&family);
-        (self.is(Family::I32Sub) && (6..10).contains(&self.form()))
-            || (integer_store && STORE_FORMS.get(usize::from(self.form())) == Some(&"aa"))
+        integer_store && STORE_FORMS.get(usize::from(form)) == Some(&"aa")
+    }
+
+    /// The operator that computes the same and returns, of arithmetic that only makes a value in the accumulator.
+    pub fn returning(self) -> Option<Op> {
+        let plain = self.family() < BINARY && self.form() < 10 && self.form().is_multiple_of(2);
+        plain.then(|| Op(self.0 - self.form() + RETURNS + self.form() / 2))
+    }
+
+    /// Whether it only reads slots, accumulators and memory, writes slots and accumulators, and goes on behind itself.
+    pub fn is_plain(self) -> bool {
+        let branches = FAMILIES
+            .get(self.family())
+            .is_none_or(|family| family.branches && (BRANCH..SELECT).contains(&self.form()));
+        let returns = self.family() < BINARY && self.form() >= RETURNS;
+        (self.family() < Family::I32Store as usize && !branches && !returns)
+            || self.is(Family::Copy)
+            || self.is(Family::AddSlot)
+            || self.is(Family::AddTwo)
+            || self.is(Family::Lea)
+            || PAIRS.iter().any(|(_, _, _, pair)| self.is(*pair))
+    }
+
+    /// Whether it leaves its result in an accumulator and in slot d.
+    pub fn stores_result(self) -> bool {
+        let family = self.family();
+        let pairs = PAIRS[0].3 as usize..PAIRS[0].3 as usize + PAIRS.len();
+        !self.form().is_multiple_of(2)
+            && ((family < BINARY && self.form() < RETURNS)
+                || (family < Family::I32Store as usize
+                    && (self.form() < BRANCH || !FAMILIES[family].branches))
+                || pairs.contains(&family))
     }
 
     /// Name as the disassembly and the coverage report print it, `None` if there is no such operator.
@@ -417,7 +627,13 @@ impl Op {
         let form = usize::from(self.form());
         let form = match info.forms.get(form) {
             Some(form) => form,
-            None if info.branches => BRANCH_FORMS.get(form - info.forms.len())?,
+            None if info.branches => match BRANCH_FORMS.get(form - info.forms.len()) {
+                Some(form) => form,
+                None if LIST.get(self.family())?.compares_integers() => {
+                    SELECT_FORMS.get(form.checked_sub(usize::from(SELECT))?)?
+                }
+                None => return None,
+            },
             None => return None,
         };
         (*form != "unused").then(|| format!("{}.{form}", info.name))
@@ -432,6 +648,48 @@ impl Op {
 }
 
 impl Family {
+    /// Whether the operands of a value operator may be exchanged.
+    pub fn commutes(self) -> bool {
+        use Family::*;
+        matches!(
+            self,
+            I32Add
+                | I32Mul
+                | I32And
+                | I32Or
+                | I32Xor
+                | I64Add
+                | I64Mul
+                | I64And
+                | I64Or
+                | I64Xor
+                | F32Add
+                | F32Mul
+                | F32Min
+                | F32Max
+                | F64Add
+                | F64Mul
+                | F64Min
+                | F64Max
+        )
+    }
+
+    /// Whether the operator has forms for one value as both operands.
+    pub fn doubles(self) -> bool {
+        use Family::*;
+        matches!(self, I32Mul | I64Mul | F32Add | F32Mul | F64Add | F64Mul)
+    }
+
+    /// Whether it is an operator with two operands of a number type.
+    pub fn is_binary(self) -> bool {
+        (self as usize) < BINARY
+    }
+
+    /// Whether it compares integers.
+    pub fn compares_integers(self) -> bool {
+        (Family::I32Eq as u16..=Family::I64Ntst as u16).contains(&(self as u16))
+    }
+
     /// The operator of this family in a form.
     pub fn form(self, form: u16) -> Op {
         Op(self as u16 * FORMS as u16 + form)

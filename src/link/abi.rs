@@ -186,7 +186,7 @@ impl<T: 'static> Process<T> {
                 };
                 self.state().error_buffer = Some(place);
                 if let Some(old) = old {
-                    self.give_back_memory(store, old);
+                    self.give_back_memory(store, old, false)?;
                 }
                 place
             }
@@ -205,12 +205,13 @@ impl<T: 'static> Process<T> {
         address: u32,
         out: u32,
     ) -> Result<u32> {
-        let (Some(memory), Some(info)) = (self.memory(), self.dladdr(&mut *store, address)) else {
+        let (Some(memory), Some((id, info))) = (self.memory(), self.what_is_at(store, address))
+        else {
             return Ok(0);
         };
-        let path = self.guest_name(store, memory, &info.path)?;
+        let path = self.guest_name(store, memory, id, &info.path)?;
         let (symbol, at) = match &info.symbol {
-            Some((name, at)) => (self.guest_name(store, memory, name)?, *at),
+            Some((name, at)) => (self.guest_name(store, memory, id, name)?, *at),
             None => (0, 0),
         };
         let mut bytes = Vec::with_capacity(16);
@@ -220,28 +221,39 @@ impl<T: 'static> Process<T> {
         Ok(u32::from(self.write_guest(store, memory, out, &bytes)))
     }
 
-    /// A name as a string in the guest's memory; each exists once and stays.
+    /// A name of an object as a string in the guest's memory; each exists once, and as long as the object.
     pub(super) fn guest_name(
         &self,
         store: &mut StoreContextMut<'_, T>,
         memory: Memory,
+        id: ObjectId,
         name: &str,
     ) -> Result<u32> {
-        let known = self.state().guest_names.get(name).copied();
+        let known = {
+            let state = self.state();
+            let object = state.object(id);
+            object.and_then(|object| object.guest_names.get(name).copied())
+        };
         if let Some(known) = known {
-            return Ok(known);
+            return Ok(known.base);
         }
         let mut bytes = name.as_bytes().to_vec();
         bytes.push(0);
         let length = u32::try_from(bytes.len()).map_err(|_| Error::msg("a name of 4 GiB"))?;
         let place = self.take_memory(store, length, 0, "a name for dladdr")?;
-        if !self.write_guest(store, memory, place.base, &bytes) {
-            return Ok(0);
+        let written = self.write_guest(store, memory, place.base, &bytes);
+        let mut state = self.state();
+        match state.objects.get_mut(&id).filter(|_| written) {
+            Some(object) => {
+                object.guest_names.insert(name.to_string(), place);
+                Ok(place.base)
+            }
+            None => {
+                drop(state);
+                self.give_back_memory(store, place, false)?;
+                Ok(0)
+            }
         }
-        self.state()
-            .guest_names
-            .insert(name.to_string(), place.base);
-        Ok(place.base)
     }
 
     pub(super) fn write_guest(

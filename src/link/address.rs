@@ -165,6 +165,7 @@ impl<T: 'static> Process<T> {
             }
             self.state().indices.forget(func);
         }
+        self.step()?;
         let slot = self.take_slots(store, 1, 0)?;
         table.set(&mut *store, u64::from(slot), Ref::Func(Some(func)))?;
         self.state().indices.add(AddedSlot { slot, func, object });
@@ -196,6 +197,11 @@ impl<T: 'static> Process<T> {
             };
             if let Some(Ref::Func(Some(func))) = table.get(&mut *store, slot) {
                 let func = func.resolved(&*store);
+                let known = self.state().indices.get(func);
+                // The guest may have overwritten the slot that was known.
+                if known.is_some_and(|known| !self.slot_holds(store, table, known, func)) {
+                    self.state().indices.forget(func);
+                }
                 self.state().indices.seed(func, index);
             }
         }
@@ -226,6 +232,7 @@ impl<T: 'static> Process<T> {
                     .filter(|growth| *growth > 0)
                     .ok_or_else(|| table_limit(count, size, "2^32 table slots"))?
             };
+            self.step()?;
             let wanted = growth.max(SLOTS_AT_ONCE);
             let mut grown = wanted;
             let mut result = table.grow(&mut *store, wanted, Ref::Func(None));

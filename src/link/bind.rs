@@ -2,10 +2,12 @@
 //! (rules R1 to R10).
 #![forbid(unsafe_code)]
 
+use super::exit_handlers::{is_registration, keeps_for_good};
 use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
-use super::plan::{Binding, LoadOptions, PlannedCell, Planner, Undefined};
+use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
+use super::remedy::remedy;
 use super::state::View;
 use super::symbols::{Symbol, WeakImports, javascript_hint};
 use super::trace::TraceTopics;
@@ -16,6 +18,7 @@ use crate::module::{
 use crate::runtime::StoreContextMut;
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What one object's imports are bound with.
 struct Importer<'a> {
@@ -55,6 +58,13 @@ impl<T: 'static> Planner<'_, T> {
             options,
             called: OnceCell::new(),
         };
+        let trace = &self.process.0.trace;
+        let lazy = if options.bind_now { "" } else { " (lazy)" };
+        trace.line(TraceTopics::RELOC, format_args!(""));
+        trace.line(
+            TraceTopics::RELOC,
+            format_args!("relocation processing: {}{lazy}", importer.name),
+        );
         let mut bindings = Vec::with_capacity(module.0.imports.len());
         let mut cells: Vec<PlannedCell> = Vec::new();
         let mut known: HashMap<(CellKind, &str), usize> = HashMap::new();
@@ -114,22 +124,52 @@ impl<T: 'static> Planner<'_, T> {
                 }
             };
             match bound {
-                Ok(binding) => bindings.push(binding),
+                Ok(binding) => {
+                    if matches!(binding, Binding::Host(_)) {
+                        self.process.0.trace.line(
+                            TraceTopics::BINDINGS,
+                            format_args!(
+                                "binding file {} [0] to the host [0]: normal symbol `{name}'",
+                                importer.name
+                            ),
+                        );
+                    }
+                    bindings.push(binding);
+                }
                 Err(_) if self.problems.is_full() => {
                     self.problems.add(String::new());
                     bindings.push(Binding::Undefined(Undefined::Missing));
                 }
                 Err(problem) => {
+                    self.process.0.trace.line(
+                        TraceTopics::SYMBOLS | TraceTopics::BINDINGS,
+                        format_args!(
+                            "{}: error: symbol lookup error: undefined symbol: {name} (fatal)",
+                            importer.name
+                        ),
+                    );
                     let text = match from {
                         "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
                         _ => format!("import `{from}.{name}`: {problem}"),
                     };
-                    self.problems
-                        .add(format!("{text}, wanted by `{}`", importer.name));
+                    self.problems.add_about(
+                        format!("{text}, wanted by `{}`", importer.name),
+                        About::Import {
+                            object: place,
+                            import: bindings.len(),
+                            only_when_called: false,
+                        },
+                    );
                     bindings.push(Binding::Undefined(Undefined::Missing));
                 }
             }
         }
+        let bound = u64::try_from(bindings.len()).unwrap_or(u64::MAX);
+        self.process
+            .0
+            .counters
+            .relocations
+            .fetch_add(bound, Relaxed);
         if let Some(object) = self.new.get_mut(place) {
             object.bindings = bindings;
             object.cells = cells;
@@ -152,7 +192,7 @@ impl<T: 'static> Planner<'_, T> {
                 if last != Some(object) {
                     trace.line(
                         TraceTopics::SYMBOLS,
-                        format_args!("symbol={name}; lookup in file={}", view.name(object)),
+                        format_args!("symbol={name};  lookup in file={} [0]", view.name(object)),
                     );
                 }
                 last = Some(object);
@@ -161,6 +201,7 @@ impl<T: 'static> Planner<'_, T> {
                 }
             }
         }
+        self.process.0.counters.lookups.fetch_add(1, Relaxed);
         let own = match order {
             SymbolOrder::OwnFirst => view.find_in([importer.id], name),
             SymbolOrder::Elf => None,
@@ -169,7 +210,7 @@ impl<T: 'static> Planner<'_, T> {
         trace.line(
             TraceTopics::BINDINGS,
             format_args!(
-                "binding file {} to {}: symbol `{name}`",
+                "binding file {} [0] to {} [0]: normal symbol `{name}'",
                 importer.name,
                 view.name(found.object)
             ),
@@ -193,6 +234,9 @@ impl<T: 'static> Planner<'_, T> {
         let mut undefined = Undefined::Missing;
         if let Some(found) = self.find(importer, name) {
             match self.function_fits(store, found, name, ty)? {
+                Ok(()) if self.forgets_nothing(importer, found, name, ty) => {
+                    return Ok(Ok(Binding::ExitRegistration(found)));
+                }
                 Ok(()) => return Ok(Ok(Binding::Definition(found))),
                 Err(why) => undefined = Undefined::Mismatch(why),
             }
@@ -229,10 +273,32 @@ impl<T: 'static> Planner<'_, T> {
                     .wrapped_hint(name)
                     .or_else(|| javascript_hint(importer.module, name))
                     .or_else(|| shared.host.hint(from, name))
+                    .or_else(|| remedy(name).map(String::from))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));
                 format!("undefined function `{name}`: {ty}{hint}")
             }
         }))
+    }
+
+    /// Whether a library that can be unloaded is about to register with a C library that cannot take it back (rule U5).
+    fn forgets_nothing(
+        &self,
+        importer: &Importer<'_>,
+        found: Definition,
+        name: &str,
+        ty: &FuncType,
+    ) -> bool {
+        let startup = self.new.first().is_some_and(|first| first.main.is_some());
+        if startup || found.object == importer.id || !is_registration(name, ty) {
+            return false;
+        }
+        let state = self.process.state();
+        let view = View {
+            state: &state,
+            new: &self.new,
+            added_global: &[],
+        };
+        view.symbols(found.object).is_some_and(keeps_for_good)
     }
 
     /// The same definition for importers whose 64-bit integers are split.
@@ -377,9 +443,13 @@ impl<T: 'static> Planner<'_, T> {
         }
         let hint = self
             .wrapped_hint(name)
+            .or_else(|| remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!("; {hint}"));
         Err(match kind {
-            CellKind::Data => format!("undefined data symbol `{name}`"),
+            CellKind::Data => match remedy(name) {
+                Some(hint) => format!("undefined data symbol `{name}` ({hint})"),
+                None => format!("undefined data symbol `{name}`"),
+            },
             CellKind::Function => {
                 format!("undefined function `{name}` (its address is taken{hint})")
             }

@@ -10,9 +10,9 @@ use super::plan::{LoadOptions, runtime_directories};
 use super::process::Process;
 use super::state::View;
 use super::symbols::Symbol;
+use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{AsContextMut, Func, Instance, Ref, StoreContextMut};
-use std::collections::HashSet;
 
 bitflags::bitflags! {
     /// Flags of `dlopen`, with the values of musl. Without [`OpenFlags::GLOBAL`], symbols stay local (`RTLD_LOCAL`).
@@ -155,15 +155,12 @@ impl<T: 'static> Process<T> {
     /// One more handle of a loaded object; flags add to those it has (rules D3, D4).
     fn reopen(&self, id: ObjectId, flags: OpenFlags) -> Result<u32> {
         let mut state = self.state();
-        if flags.contains(OpenFlags::GLOBAL) {
+        if flags.contains(OpenFlags::GLOBAL) || self.0.profile.all_global {
             let closure = {
                 let view = View::loaded(&state);
                 graph::breadth_first([id], |id| view.needed(id))
             };
-            let present: HashSet<ObjectId> = state.global.iter().copied().collect();
-            state
-                .global
-                .extend(closure.into_iter().filter(|id| !present.contains(id)));
+            state.promote(&closure);
         }
         let object = state
             .objects
@@ -171,6 +168,14 @@ impl<T: 'static> Process<T> {
             .ok_or_else(|| Error::msg("the library is gone"))?;
         object.opens = object.opens.saturating_add(1);
         object.stays |= flags.contains(OpenFlags::NODELETE);
+        self.0.trace.line(
+            TraceTopics::FILES,
+            format_args!(
+                "opening file={} [0]; direct_opencount={}",
+                object.path, object.opens
+            ),
+        );
+        self.0.trace.line(TraceTopics::FILES, format_args!(""));
         Ok(handle_of(id))
     }
 
@@ -297,6 +302,14 @@ impl<T: 'static> Process<T> {
                 return Err(invalid_handle(handle));
             };
             object.opens = object.opens.saturating_sub(1);
+            self.0.trace.line(TraceTopics::FILES, format_args!(""));
+            self.0.trace.line(
+                TraceTopics::FILES,
+                format_args!(
+                    "closing file={}; direct_opencount={}",
+                    object.path, object.opens
+                ),
+            );
             if object.opens > 0 {
                 return Ok(());
             }
@@ -310,15 +323,24 @@ impl<T: 'static> Process<T> {
         mut store: impl AsContextMut<Data = T>,
         address: u32,
     ) -> Option<AddressInfo> {
-        let mut store = store.as_context_mut();
+        self.what_is_at(&mut store.as_context_mut(), address)
+            .map(|(_, info)| info)
+    }
+
+    /// As [`Process::dladdr`], with the object.
+    pub(crate) fn what_is_at(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        address: u32,
+    ) -> Option<(ObjectId, AddressInfo)> {
         // Low numbers can be both: table indices are more likely asked for than data of a main module with fixed
         // addresses.
-        self.data_at(&mut store, address, |object| {
+        self.data_at(store, address, |object| {
             Some((object.memory.base, object.memory.size))
         })
-        .or_else(|| self.function_at(&mut store, address))
+        .or_else(|| self.function_at(store, address))
         .or_else(|| {
-            self.data_at(&mut store, address, |object| {
+            self.data_at(store, address, |object| {
                 super::segments::fixed_extent(object).filter(|_| !object.relocatable)
             })
         })
@@ -330,7 +352,7 @@ impl<T: 'static> Process<T> {
         store: &mut StoreContextMut<'_, T>,
         address: u32,
         extent: impl Fn(&Object) -> Option<(u32, u32)>,
-    ) -> Option<AddressInfo> {
+    ) -> Option<(ObjectId, AddressInfo)> {
         let (id, path, base, symbols) = {
             let state = self.state();
             let object = state.objects.values().find(|object| {
@@ -360,14 +382,19 @@ impl<T: 'static> Process<T> {
                 }
             }
         }
-        Some(AddressInfo {
+        let info = AddressInfo {
             path,
             base,
             symbol: nearest,
-        })
+        };
+        Some((id, info))
     }
 
-    fn function_at(&self, store: &mut StoreContextMut<'_, T>, index: u32) -> Option<AddressInfo> {
+    fn function_at(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        index: u32,
+    ) -> Option<(ObjectId, AddressInfo)> {
         let table = self.table()?;
         let Some(Ref::Func(Some(func))) = table.get(&mut *store, u64::from(index)) else {
             return None;
@@ -377,10 +404,11 @@ impl<T: 'static> Process<T> {
             store: func.store,
             group: func.group,
         };
-        let (path, base, symbols) = {
+        let (id, path, base, symbols) = {
             let state = self.state();
             let object = state.object(*state.instances.get(&instance)?)?;
             (
+                object.id,
                 object.path.clone(),
                 object.memory.base,
                 object.symbols.clone(),
@@ -397,7 +425,7 @@ impl<T: 'static> Process<T> {
                 break;
             }
         }
-        Some(AddressInfo { path, base, symbol })
+        Some((id, AddressInfo { path, base, symbol }))
     }
 
     /// The text of the last error of a guest's call, once.

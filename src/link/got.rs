@@ -89,10 +89,10 @@ impl FunctionIndices {
         self.indices.get(&func).copied()
     }
 
-    /// A function found in the table, such as one of an element segment; the lowest index counts.
+    /// A function found in the table, such as one of an element segment. The first index counts: it may be known to
+    /// guests as the function's address already.
     pub fn seed(&mut self, func: Func, index: u32) {
-        let lowest = self.indices.entry(func).or_insert(index);
-        *lowest = index.min(*lowest);
+        self.indices.entry(func).or_insert(index);
     }
 
     /// A slot that the linker filled for a function.
@@ -104,6 +104,11 @@ impl FunctionIndices {
     /// Forgets a function whose slot holds something else now.
     pub fn forget(&mut self, func: Func) {
         self.indices.remove(&func);
+    }
+
+    /// The slots that were added.
+    pub fn added_slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.added.iter().map(|added| added.slot)
     }
 
     /// How many slots were added so far: a point to roll back to.
@@ -156,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_slot_is_a_functions_address() {
+    fn the_first_slot_is_a_functions_address() {
         let mut indices = FunctionIndices::default();
-        indices.seed(func(1), 9);
-        indices.seed(func(1), 4);
         indices.seed(func(1), 6);
-        assert_eq!(indices.get(func(1)), Some(4));
+        indices.seed(func(1), 4);
+        indices.seed(func(1), 9);
+        assert_eq!(indices.get(func(1)), Some(6));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl<T: 'static> Process<T> {
             let Some(headers) = self.headers(id) else {
                 continue;
             };
-            result = self.tell(store, memory, block.base, place, &headers);
+            result = self.tell(store, memory, block.base, (place, id), &headers);
             if let Ok(0) = result {
                 result = self.call_i32(store, callback, &[block.base, INFO_SIZE, data]);
             }
@@ -101,22 +101,21 @@ impl<T: 'static> Process<T> {
             }
         }
         // A guest that was stopped runs no more code of its own, not even its allocator's.
-        if !result.as_ref().is_err_and(ends_process) {
-            self.give_back_memory(store, block);
-        }
-        result
+        let ended = result.as_ref().is_err_and(ends_process);
+        let given_back = self.give_back_memory(store, block, ended);
+        result.and_then(|value| given_back.map(|()| value))
     }
 
-    /// Writes the information block of the object with this place in the load order.
+    /// Writes the information block of an object: its place in the load order, and its number.
     fn tell(
         &self,
         store: &mut StoreContextMut<'_, T>,
         memory: Memory,
         at: u32,
-        place: u32,
+        (place, id): (u32, ObjectId),
         headers: &Headers,
     ) -> Result<u32> {
-        let name = self.guest_name(store, memory, &headers.path)?;
+        let name = self.guest_name(store, memory, id, &headers.path)?;
         let (added, removed) = {
             let state = self.state();
             let loaded = u64::try_from(state.objects.len()).unwrap_or(u64::MAX);
@@ -132,7 +131,11 @@ impl<T: 'static> Process<T> {
             segments.push([PT_TLS, 0, start, start, size, size, PF_RW, 1]);
         }
         let count = u32::try_from(segments.len()).unwrap_or(0);
-        let table = if count == 0 { 0 } else { at.wrapping_add(INFO_SIZE) };
+        let table = if count == 0 {
+            0
+        } else {
+            at.wrapping_add(INFO_SIZE)
+        };
         let mut bytes = Vec::new();
         for word in [headers.base, name, table, count] {
             bytes.extend_from_slice(&word.to_le_bytes());
@@ -142,7 +145,10 @@ impl<T: 'static> Process<T> {
         }
         let module = headers.tls.map_or(0, |_| place);
         let tls = headers.tls.map_or(0, |(start, _)| start);
-        for word in [module, tls].into_iter().chain(segments.into_iter().flatten()) {
+        for word in [module, tls]
+            .into_iter()
+            .chain(segments.into_iter().flatten())
+        {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         if self.write_guest(store, memory, at, &bytes) {
@@ -165,7 +171,8 @@ impl<T: 'static> Process<T> {
             Some(_) => TrapCode::UninitializedElement,
             None => TrapCode::UndefinedElement,
         };
-        let text = format!("the callback of dl_iterate_phdr, {index:#x}, must be a function {wanted}");
+        let text =
+            format!("the callback of dl_iterate_phdr, {index:#x}, must be a function {wanted}");
         Err(Error::from(Trap::new(code).with_detail(text)))
     }
 }

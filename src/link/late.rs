@@ -11,8 +11,10 @@ use super::symbols::{Symbol, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
+use crate::runtime::deferred::Found;
 use crate::runtime::{Func, StoreContextMut};
 use crate::trap::{Trap, TrapCode};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl<T: 'static> Process<T> {
     /// The function that `importer` wants now, or a trap that says what is missing and who asked.
@@ -23,7 +25,7 @@ impl<T: 'static> Process<T> {
         import: (&str, &str),
         ty: &FuncType,
         why: &Undefined,
-    ) -> Result<Func> {
+    ) -> Result<Found> {
         let (from, name) = import;
         let (found, asker) = {
             let state = self.state();
@@ -68,14 +70,22 @@ impl<T: 'static> Process<T> {
         if let Some((found, provider)) = found {
             match self.definition_func(store, found)? {
                 Some(func) if func.ty(&*store) == *ty => {
+                    self.0.counters.late.fetch_add(1, Relaxed);
                     self.0.trace.line(
                         TraceTopics::BINDINGS,
-                        format_args!("binding file {asker} to {provider}: symbol `{name}` (at its first call)"),
+                        format_args!(
+                            "binding file {asker} [0] to {provider} [0]: normal symbol `{name}' (at its first call)"
+                        ),
                     );
-                    if let Some(object) = self.state().objects.get_mut(&importer) {
+                    let mut state = self.state();
+                    // A load that may still fail takes its objects away again, and then nothing may be bound to them.
+                    if !state.is_settled(found.object) {
+                        return Ok(Found::Once(func));
+                    }
+                    if let Some(object) = state.objects.get_mut(&importer) {
                         object.captured.insert(found.object);
                     }
-                    return Ok(func);
+                    return Ok(Found::ForGood(func));
                 }
                 Some(func) => {
                     let defined = func.ty(&*store);
@@ -91,7 +101,7 @@ impl<T: 'static> Process<T> {
             }
         }
         if let Some(func) = self.host_function(store, from, name, ty) {
-            return Ok(func);
+            return Ok(Found::ForGood(func));
         }
         let symbol = if from == "env" {
             name.to_string()
@@ -105,6 +115,7 @@ impl<T: 'static> Process<T> {
         };
         let hint = javascript
             .or_else(|| self.0.host.hint(from, name))
+            .or_else(|| super::remedy::remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"

@@ -15,6 +15,7 @@ use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
+use super::statistics::Clock;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ pub(super) struct Load<'p, T: 'static> {
     pub created: Vec<(Mark, Mark)>,
     /// Slots for functions before the load.
     pub added_slots: usize,
+    /// Constructors and promotions before the load.
+    pub counters_before: (u64, u64),
     pub stack_pointer_before: Option<Val>,
     /// Memory of the C stack, if this load provided it.
     pub stack_memory: MemoryPlace,
@@ -54,7 +57,7 @@ impl<T: 'static> Process<T> {
         store: &mut StoreContextMut<'_, T>,
         plan: Plan,
     ) -> Result<ObjectId> {
-        let (added_slots, stack_pointer) = {
+        let (added_slots, stack_pointer, counters_before) = {
             let mut state = self.state();
             if state.busy {
                 return Err(Error::msg(
@@ -62,7 +65,10 @@ impl<T: 'static> Process<T> {
                 ));
             }
             state.busy = true;
-            (state.indices.added(), state.stack_pointer)
+            let counters = (state.constructed, state.promotions);
+            let first = plan.new.first().map_or(plan.root, |object| object.id);
+            state.loading.push(first);
+            (state.indices.added(), state.stack_pointer, counters)
         };
         let stack_pointer_before = stack_pointer.map(|global| global.get(&mut *store));
         let mut load = Load {
@@ -73,23 +79,30 @@ impl<T: 'static> Process<T> {
             added_global: plan.added_global,
             created: Vec::new(),
             added_slots,
+            counters_before,
             stack_pointer_before,
             stack_memory: MemoryPlace::default(),
             guest_ran: false,
         };
-        match load.run(store) {
+        let result = match load.run(store) {
             Ok(()) => Ok(load.root),
             Err(error) => {
-                load.undo(store, ends_process(&error));
-                Err(error)
+                // What ends the process while the load is undone is what the caller has to know.
+                let ended = load.undo(store, ends_process(&error));
+                Err(ended.err().unwrap_or(error))
             }
-        }
+        };
+        self.state().loading.pop();
+        result
     }
 }
 
 impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let whole = Clock::new(&self.process.0.counters.time);
         self.enter();
+        self.process.step()?;
+        self.trace_duplicates();
         let main = self.new.iter().position(|object| object.main.is_some());
         if let Some((place, shape)) =
             main.and_then(|place| Some((place, self.new.get(place)?.main.clone()?)))
@@ -98,30 +111,46 @@ impl<T: 'static> Load<'_, T> {
             let created = self.create_shared(store, place, &shape);
             self.created.push((before, store.mark()));
             created?;
+            self.process.step()?;
             let owns_memory = matches!(shape.memory, Place::Exported(_));
             if !shape.relocatable || owns_memory {
                 self.instantiate(store, place)?;
             }
             self.adopt(store, place, &shape)?;
+            self.process.step()?;
         }
         self.reserve(store)?;
+        self.process.step()?;
         self.check_minima(store)?;
+        self.process.step()?;
         self.check_segments()?;
+        self.process.step()?;
         let mut waiting = self.waiting_slots(store, main);
         for id in self.init_order.clone() {
             if let Some(place) = self.place(id)
                 && self.process.instance_of(id).is_none()
             {
                 self.instantiate(store, place)?;
+                self.process.step()?;
                 self.settle_segments(store, &mut waiting, id)?;
+                self.process.step()?;
             }
         }
         self.seed(store, main);
+        self.process.step()?;
         self.bind_pending(store)?;
+        self.process.step()?;
         self.reserve_tls(store)?;
+        self.process.step()?;
+        let relocation = Clock::new(&self.process.0.counters.relocation);
         self.fill_cells(store)?;
+        self.process.step()?;
         self.relocate(store)?;
-        self.construct(store)
+        drop(relocation);
+        drop(whole);
+        self.process.step()?;
+        self.construct(store)?;
+        self.process.step()
     }
 
     pub(super) fn place(&self, id: ObjectId) -> Option<usize> {
@@ -159,12 +188,15 @@ impl<T: 'static> Load<'_, T> {
                     cells: Vec::new(),
                     cell_places: cell_places(new),
                     pending: Vec::new(),
+                    guest_names: HashMap::new(),
                     aliases: 0,
                     opens: 0,
                     stays: startup,
                     created: Vec::new(),
                     status: Status::Loading,
+                    began: 0,
                     constructed: 0,
+                    promoted: 0,
                 },
             );
             state.names.entry(new.name.clone()).or_insert(new.id);
@@ -190,10 +222,10 @@ impl<T: 'static> Load<'_, T> {
         let (id, name) = (object.id, object.name.clone());
         let module = object.symbols.module().clone();
         store.pay(AT_ONCE_COST)?;
-        self.process
-            .0
-            .trace
-            .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
+        self.process.0.trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  instantiating"),
+        );
         let before = store.mark();
         let imports = self
             .make_cells(store, place)
@@ -203,6 +235,7 @@ impl<T: 'static> Load<'_, T> {
             object.created.push((before, prepared));
         }
         let imports = imports?;
+        self.process.step()?;
         self.guest_ran |= module.0.start.is_some();
         let instance = Instance::new(&mut *store, &module, &imports);
         // A start function may have made the host create something of its own; the instance itself came first.
@@ -237,6 +270,7 @@ impl<T: 'static> Load<'_, T> {
             // What is known already is filled in now: relocation functions that run as start functions (LLVM 14 and
             // before) read it (rule G4).
             let value = self.cell_value(store, planned.target)?.unwrap_or(POISON);
+            self.process.step()?;
             cells.push(Cell {
                 import: planned.import,
                 target: planned.target,
@@ -314,6 +348,7 @@ impl<T: 'static> Load<'_, T> {
             if number % AT_ONCE == 0 {
                 store.pay(AT_ONCE_COST)?;
             }
+            self.process.step()?;
             let item = match binding {
                 Binding::Memory => {
                     Extern::Memory(self.process.memory().ok_or_else(|| missing("a memory"))?)
@@ -354,6 +389,10 @@ impl<T: 'static> Load<'_, T> {
                         }
                     };
                     Extern::Func(func)
+                }
+                Binding::ExitRegistration(definition) => {
+                    let ty = func_type(&module, &import.ty);
+                    Extern::Func(self.process.exit_registration(store, id, *definition, ty))
                 }
                 Binding::Undefined(why) => {
                     let ty = func_type(&module, &import.ty);
@@ -437,7 +476,9 @@ fn cell_places(new: &NewObject) -> Arc<HashMap<u32, usize>> {
 /// The objects that the bindings and cells of a new object lead to.
 fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
     let bindings = new.bindings.iter().filter_map(|binding| match binding {
-        Binding::Definition(definition) => Some(definition.object),
+        Binding::Definition(definition) | Binding::ExitRegistration(definition) => {
+            Some(definition.object)
+        }
         _ => None,
     });
     let cells = new.cells.iter().filter_map(|cell| match cell.target {
@@ -499,7 +540,7 @@ impl<T: 'static> Process<T> {
         let process = self.clone();
         let (from, name): (Arc<str>, Arc<str>) = (import.0.into(), import.1.into());
         let wanted = ty.clone();
-        Func::deferred(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
+        Func::deferred_with(&mut *store, ty, move |mut store: StoreContextMut<'_, T>| {
             process.resolve_late(&mut store, importer, (&from, &name), &wanted, &why)
         })
     }

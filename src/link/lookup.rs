@@ -40,7 +40,7 @@ impl Lookup {
         Lookup {
             symbols: tables
                 .iter()
-                .map(|(_, table)| table.module().0.exports.len())
+                .map(|(_, table)| table.module().0.exports().len())
                 .sum(),
             tables,
             ..Lookup::default()

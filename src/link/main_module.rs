@@ -50,6 +50,7 @@ impl MainShape {
     pub fn of(module: &Module) -> MainShape {
         let inner = &*module.0;
         let start = exported_function(inner, "_start");
+        let initialize = exported_function(inner, "_initialize");
         let constructors = exported_function(inner, "__wasm_call_ctors");
         MainShape {
             relocatable: is_relocatable(module),
@@ -59,6 +60,8 @@ impl MainShape {
             wrapped_exports: start.is_some() && has_wrapped_exports(inner),
             start_runs_constructors: match (start, constructors) {
                 (None, _) => false,
+                // It is to be initialised and then called, not run (rule S9).
+                _ if initialize.is_some() => false,
                 (Some(_), None) => true,
                 (Some(start), Some(constructors)) => calls(inner, start, constructors),
             },
@@ -82,7 +85,7 @@ pub(crate) fn is_relocatable(module: &Module) -> bool {
 
 /// The index of an exported function.
 pub(crate) fn exported_function(module: &ModuleInner, name: &str) -> Option<u32> {
-    match module.exports.get(*module.export_index.get(name)?)?.item {
+    match module.export(name)? {
         ExportItem::Func(func) => Some(func),
         _ => None,
     }
@@ -90,12 +93,11 @@ pub(crate) fn exported_function(module: &ModuleInner, name: &str) -> Option<u32>
 
 fn exported(module: &ModuleInner, usual: &str, is: impl Fn(ExportItem) -> bool) -> Option<String> {
     let usual = module
-        .export_index
-        .get(usual)
-        .and_then(|place| module.exports.get(*place))
+        .export_place(usual)
+        .and_then(|place| module.export_at(place))
         .filter(|export| is(export.item));
     usual
-        .or_else(|| module.exports.iter().find(|export| is(export.item)))
+        .or_else(|| module.exports().find(|export| is(export.item)))
         .map(|export| export.name.to_string())
 }
 
@@ -129,10 +131,8 @@ fn stack_pointer_place(module: &ModuleInner) -> Place {
             && (&*import.module, &*import.name) == ("env", "__stack_pointer")
     });
     let exported = module
-        .export_index
-        .get("__stack_pointer")
-        .and_then(|place| module.exports.get(*place))
-        .and_then(|export| match export.item {
+        .export("__stack_pointer")
+        .and_then(|item| match item {
             ExportItem::Global(global) => module.globals.get(usize::try_from(global).ok()?),
             _ => None,
         })
@@ -149,11 +149,11 @@ fn stack_pointer_place(module: &ModuleInner) -> Place {
 fn has_wrapped_exports(module: &ModuleInner) -> bool {
     let mut common: Option<Wrapper> = None;
     let mut count = 0;
-    for export in &module.exports {
+    for export in module.exports() {
         let ExportItem::Func(func) = export.item else {
             continue;
         };
-        if &*export.name == "_start" {
+        if export.name == "_start" {
             continue;
         }
         let Some(wrapper) = wrapper(module, func) else {

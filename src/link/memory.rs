@@ -9,6 +9,7 @@ use super::layout::{PAGE, align_up, range_end};
 use super::object::{MemoryOwner, MemoryPlace, Status};
 use super::process::Process;
 use super::state::View;
+use super::undo::ends_process;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, ValType};
 use crate::runtime::{AsContext, Func, Memory, StoreContextMut};
@@ -40,12 +41,13 @@ impl<T: 'static> Process<T> {
         let memory = self
             .memory()
             .ok_or_else(|| Error::msg(format!("{what} needs memory, but the process has none")))?;
+        self.step()?;
         let place = match self.allocator(store) {
             Some((call, func)) => self.allocate(store, call, func, size, align, what)?,
             None => self.take_pages(store, memory, size, align, what)?,
         };
         if !fill_zero(store, memory, place) {
-            self.give_back_memory(store, place);
+            self.give_back_memory(store, place, false)?;
             return Err(Error::msg(format!(
                 "the guest's allocator gave {:#x} as the address of {size} bytes, which is outside of the memory",
                 place.base
@@ -185,24 +187,37 @@ impl<T: 'static> Process<T> {
         }
     }
 
-    /// Gives memory back to whom it came from. What the guest's allocator does not take back, the linker keeps.
-    pub(crate) fn give_back_memory(&self, store: &mut StoreContextMut<'_, T>, place: MemoryPlace) {
+    /// Gives memory back to whom it came from. What the guest's allocator does not take back, the linker keeps: all of
+    /// it, if the process has ended (`ended`), because then no code of guests runs any more.
+    ///
+    /// # Errors
+    /// The guest's allocator ended the process; the memory is given back all the same.
+    pub(crate) fn give_back_memory(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        place: MemoryPlace,
+        ended: bool,
+    ) -> Result<()> {
+        let mut result = Ok(());
         match place.owner {
-            MemoryOwner::Nobody => return,
+            MemoryOwner::Nobody => return Ok(()),
             MemoryOwner::Loader => {}
+            MemoryOwner::Guest { .. } if ended => {}
             MemoryOwner::Guest { pointer } => {
-                let taken = self
+                let free = self
                     .libc_function(store, "free")
-                    .filter(|free| free.ty(&*store) == FuncType::new([ValType::I32], []))
-                    .is_some_and(|free| self.call_i32(store, free, &[pointer]).is_ok());
-                if taken {
-                    return;
+                    .filter(|free| free.ty(&*store) == FuncType::new([ValType::I32], []));
+                match free.map(|free| self.call_i32(store, free, &[pointer])) {
+                    Some(Ok(_)) => return Ok(()),
+                    Some(Err(error)) if ends_process(&error) => result = Err(error),
+                    Some(Err(_)) | None => {}
                 }
             }
         }
         self.state()
             .loader_memory
             .add(u64::from(place.base), u64::from(place.size));
+        result
     }
 }
 

@@ -26,51 +26,31 @@
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
 //! | `plan.rs`, `bind.rs`, `lookup.rs` | the plan of a load |
+//! | `problems.rs`, `near.rs` | what is wrong with a load, and what is nearly right |
+//! | `dry.rs`, `dry_layout.rs` | a load that is only planned |
 //! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
+//! | `exit_handlers.rs` | what libraries register with `atexit` |
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
-//! | `trace.rs` | `LD_DEBUG` |
-//!
-//! # Rules
-//!
-//! Numbers are those of the project's rule book for this ABI (P: parsing, S: shapes, N: names, L: layout, R: resolution,
-//! G: GOT, B: binding, I: initialisation, D: `dl*`, U: unloading, Q: robustness). P is in `module/dylink.rs`. Tests are
-//! in `link/tests/` unless another file is named.
-//!
-//! | rule | where |
-//! |---|---|
-//! | S1 S2 S3 S4 S7 S8 | `main_module.rs`, `place.rs` |
-//! | S5 L6 | `bind.rs` (`bind_memory`, `bind_table`), `place.rs` (`check_minima`), `address.rs` (`take_slots`) |
-//! | S9 I3 I5 | `relocate.rs` (`construct`) |
-//! | S10 | `load.rs`: bases exist before instantiation |
-//! | N1 N2 N3 N5 | `search.rs` |
-//! | N4 | `plan.rs` (`known`) |
-//! | N7 | `plan.rs` (`chain`) |
-//! | N8 | `search.rs` (`Files`) |
-//! | L1 L10 L11 | `memory.rs` |
-//! | L2 L3 L4 L5 L7 L9 L12 | `place.rs`, `layout.rs` |
-//! | L8 | `place.rs` (`reserve_stack`) |
-//! | R1 R4 R6 | `symbols.rs`, `address.rs` |
-//! | R2 R3 | `state.rs` (`View`) |
-//! | R5 R7 R8 R9 R10 R14 | `bind.rs`, `late.rs` |
-//! | R12 | `process.rs` (`entry`) |
-//! | G1 G2 G3 G4 G5 G6 G8 | `got.rs`, `address.rs`, `relocate.rs` (`fill_cells`) |
-//! | B1 B2 B3 B4 | `bind.rs`, `late.rs`; deferred functions of the runtime |
-//! | I1 I2 I4 I6 I7 | `load.rs`, `relocate.rs`, `graph.rs`, `undo.rs` |
-//! | D1 to D13, D16, D18 | `dl.rs`, `abi.rs` |
-//! | D14 D15 | `undo.rs`, `abi.rs` |
-//! | U1 to U4, U7 | `undo.rs` (`collect`), `state.rs` (`unreachable`), `layout.rs` (`retire`) |
-//! | T1 T3 | `relocate.rs` (`reserve_tls`, `relocate`) |
-//! | Q1 Q2 | `profile.rs`, `plan.rs`, `layout.rs`, `segments.rs` |
+//! | `remedy.rs` | what to do about names that nobody defines |
+//! | `trace.rs`, `duplicates.rs`, `statistics.rs` | `LD_DEBUG` |
+//! | `map.rs` | who lies where, for tools |
+//! | `symbol_list.rs` | the symbols of a file, for tools |
+#![doc = ""]
+#![doc = include_str!("rules.md")]
 #![forbid(unsafe_code)]
 
 mod abi;
 mod address;
 mod bind;
 mod dl;
+mod dry;
+mod dry_layout;
+mod duplicates;
+mod exit_handlers;
 mod got;
 mod graph;
 mod headers;
@@ -80,17 +60,23 @@ mod layout;
 mod load;
 mod lookup;
 mod main_module;
+mod map;
 mod memory;
+mod near;
 mod object;
 mod place;
 mod plan;
 mod pointer_exports;
+mod problems;
 mod process;
 mod profile;
 mod relocate;
+mod remedy;
 mod search;
 mod segments;
 mod state;
+mod statistics;
+mod symbol_list;
 mod symbols;
 mod trace;
 mod undo;
@@ -100,8 +86,15 @@ mod waiting_slots;
 mod tests;
 
 pub use dl::{AddressInfo, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
+pub use dry::{Base, DryNeeded, DryObject, DryRun};
+pub use map::{MapObject, MapRange, ProcessMap, Purpose};
+#[cfg(feature = "cli")]
+pub(crate) use near::edit_distance;
 pub(crate) use object::ObjectId;
+pub use problems::{Near, Problem, ProblemKind, SymbolKind, WantedSymbol};
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
 pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
 pub use search::{Files, FoundFile, HostFiles, MemoryFiles};
+pub use statistics::LinkStatistics;
+pub use symbol_list::{SymbolClass, SymbolEntry, symbols_of};
 pub use trace::{TraceSink, TraceTopics};

@@ -83,6 +83,8 @@ pub(crate) struct Object {
     pub cell_places: Arc<HashMap<u32, usize>>,
     /// Imports that became deferred functions, with the definition they wait for.
     pub pending: Vec<(Func, Definition)>,
+    /// Strings that `dladdr` put into the guest's memory about it, by text.
+    pub guest_names: HashMap<String, MemoryPlace>,
     /// Names that were added since it was loaded.
     pub aliases: u32,
     /// Open handles.
@@ -90,8 +92,12 @@ pub(crate) struct Object {
     /// Loaded at startup, or opened with `RTLD_NODELETE`: never unloaded.
     pub stays: bool,
     pub status: Status,
+    /// When its constructor began; 0 if it did not.
+    pub began: u64,
     /// Its place in the order in which constructors ended; destructors run in reverse (rule U2).
     pub constructed: u64,
+    /// When a call that succeeded made it global; 0: none did.
+    pub promoted: u64,
     /// What was created in the store for it alone: its instance, cells, constants and deferred functions.
     pub created: Vec<(Mark, Mark)>,
 }

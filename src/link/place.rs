@@ -7,7 +7,7 @@ use super::layout::{NULL_GUARD, PAGE, align_up, range_end};
 use super::load::Load;
 use super::main_module::{MainShape, Place};
 use super::memory::memory_bytes;
-use super::object::{MemoryOwner, MemoryPlace, TablePlace};
+use super::object::{MemoryOwner, MemoryPlace, Object, TablePlace};
 use super::plan::{Binding, NewObject, Problems};
 use super::process::Process;
 use super::trace::TraceTopics;
@@ -248,6 +248,7 @@ impl<T: 'static> Load<'_, T> {
                 if let Some(object) = self.process.state().objects.get_mut(&id) {
                     object.memory = memory;
                 }
+                self.process.step()?;
             }
             let has_slots = self
                 .process
@@ -262,18 +263,25 @@ impl<T: 'static> Load<'_, T> {
                 if let Some(object) = self.process.state().objects.get_mut(&id) {
                     object.table = TablePlace { base, count };
                 }
+                self.process.step()?;
             }
             if let Some(object) = self.process.state().object(id) {
-                self.process.0.trace.line(
-                    TraceTopics::FILES,
+                let trace = &self.process.0.trace;
+                let files = TraceTopics::FILES;
+                let (memory, table) = (object.memory, object.table);
+                trace.line(files, format_args!("file={name} [0];  generating link map"));
+                trace.line(
+                    files,
                     format_args!(
-                        "file={name} memory=[{:#x},+{:#x}] table=[{},+{}]",
-                        object.memory.base,
-                        object.memory.size,
-                        object.table.base,
-                        object.table.count
+                        "  memory: {:#010x}   size: {:#010x}",
+                        memory.base, memory.size
                     ),
                 );
+                trace.line(
+                    files,
+                    format_args!("   table: {:>10}  slots: {:>10}", table.base, table.count),
+                );
+                trace.line(files, format_args!(""));
             }
         }
         self.reserve_stack(store)
@@ -362,7 +370,9 @@ impl<T: 'static> Load<'_, T> {
         let mut problems = Problems::default();
         let state = self.process.state();
         for new in &self.new {
-            if let Some(object) = state.object(new.id).filter(|object| object.relocatable) {
+            // A library without bases has no places of its own, so it may have no segments either.
+            let checked = |object: &&Object| object.relocatable || new.main.is_none();
+            if let Some(object) = state.object(new.id).filter(checked) {
                 super::segments::check(object, &mut problems);
             }
         }

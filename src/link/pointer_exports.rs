@@ -36,7 +36,7 @@ pub(crate) fn read(module: &Module) -> (HashMap<Box<str>, Pointer>, Vec<Box<str>
     let mut pointers = HashMap::new();
     let mut unreadable = Vec::new();
     let globals = imported_globals(inner);
-    for export in &inner.exports {
+    for export in inner.exports() {
         let (Some(name), ExportItem::Func(func)) = (export.name.strip_prefix(PREFIX), export.item)
         else {
             continue;
@@ -45,7 +45,7 @@ pub(crate) fn read(module: &Module) -> (HashMap<Box<str>, Pointer>, Vec<Box<str>
             Some(pointer) => {
                 pointers.insert(name.into(), pointer);
             }
-            None => unreadable.push(export.name.clone()),
+            None => unreadable.push(export.name.into()),
         }
     }
     (pointers, unreadable)
@@ -175,6 +175,12 @@ pub(crate) fn operators(
         return None;
     }
     body.get_operators_reader().ok()
+}
+
+/// Whether a function that the module defines does nothing.
+pub(crate) fn is_empty(module: &ModuleInner, func: u32) -> bool {
+    let first = operators(module, func).and_then(|mut operators| operators.read().ok());
+    matches!(first, Some(wasmparser::Operator::End))
 }
 
 /// Whether a function has no parameters and, as `gives` says, one i32 result or none.

@@ -9,6 +9,7 @@ use super::object::{Object, ObjectId};
 use super::profile::Profile;
 use super::search::{Files, SearchPath};
 use super::state::{State, View};
+use super::statistics::Counters;
 use super::trace::{Trace, TraceSink, TraceTopics};
 use crate::error::{Error, Result};
 use crate::module::{FuncType, GlobalType, Module};
@@ -94,7 +95,21 @@ pub(crate) struct Shared<T: 'static> {
     pub files: Box<dyn Files<T>>,
     pub host: Box<dyn HostSymbols<T>>,
     pub trace: Trace,
+    pub counters: Counters,
     state: Mutex<State>,
+    /// Faults that tests make in the middle of a load.
+    #[cfg(test)]
+    pub faults: Faults,
+}
+
+/// Fails a load at one of its steps.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// Steps so far.
+    pub steps: std::sync::atomic::AtomicUsize,
+    /// The step that fails, counted from 1; 0: none.
+    pub fails_at: std::sync::atomic::AtomicUsize,
 }
 
 /// Collects what a [`Process`] is made of.
@@ -167,7 +182,10 @@ impl<T: 'static> ProcessBuilder<T> {
                 .unwrap_or_else(|| Box::new(super::search::MemoryFiles::new())),
             host: self.host.unwrap_or_else(|| Box::new(NoHostSymbols)),
             trace: self.trace,
+            counters: Counters::default(),
             state: Mutex::default(),
+            #[cfg(test)]
+            faults: Faults::default(),
         }))
     }
 }
@@ -219,6 +237,21 @@ impl<T: 'static> Process<T> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A step of a load that could fail. Here tests let it fail, wherever they like; else nothing happens.
+    #[inline]
+    pub(crate) fn step(&self) -> Result<()> {
+        #[cfg(test)]
+        {
+            use std::sync::atomic::Ordering::Relaxed;
+            let faults = &self.0.faults;
+            let number = faults.steps.fetch_add(1, Relaxed) + 1;
+            if faults.fails_at.load(Relaxed) == number {
+                return Err(Error::msg(format!("injected fault at step {number}")));
+            }
+        }
+        Ok(())
+    }
+
     /// Loads the main module and everything that it needs, and runs constructors; `path` is its name in messages, and
     /// its directory is its `$ORIGIN`. The program itself (`_start`) is not run: see [`Process::entry`].
     ///
@@ -241,12 +274,18 @@ impl<T: 'static> Process<T> {
         let root = self
             .commit(&mut store, plan)
             .map_err(|error| error.context(format!("cannot start `{path}`")))?;
+        self.trace_statistics();
+        let trace = &self.0.trace;
+        let topics = TraceTopics::INIT | TraceTopics::LIBS;
+        trace.line(topics, format_args!(""));
+        trace.line(topics, format_args!("transferring control: {path}"));
+        trace.line(topics, format_args!(""));
         self.instance_of(root)
             .ok_or_else(|| Error::msg("the main module has no instance"))
     }
 
     /// The function with which the program starts: the main module's export of this name, else `_start`, else any
-    /// object's `main` (rule R12).
+    /// object's `main` (rule R12). A main module that also exports `_initialize`, which has run, is not started (S9).
     ///
     /// # Errors
     /// There is none; lists the functions that the main module exports.
@@ -259,7 +298,9 @@ impl<T: 'static> Process<T> {
         let instance = self
             .main_instance()
             .ok_or_else(|| Error::usage("the process was not started"))?;
-        if let Some(func) = instance.get_func(&mut store, name.unwrap_or("_start")) {
+        let initialised = name.is_none() && instance.get_func(&mut store, "_initialize").is_some();
+        if !initialised && let Some(func) = instance.get_func(&mut store, name.unwrap_or("_start"))
+        {
             return Ok(func);
         }
         let others: &[&str] = match name {
@@ -278,9 +319,15 @@ impl<T: 'static> Process<T> {
             .map(|(name, _)| name)
             .collect();
         exported.truncate(40);
+        let why = match name.unwrap_or("_start") {
+            "_start" if initialised => {
+                "the main module exports `_initialize`, so it is no program that runs once; name the function to call"
+                    .to_string()
+            }
+            name => format!("the main module exports no function `{name}`"),
+        };
         Err(Error::usage(format!(
-            "the main module exports no function `{}`; it exports: {}",
-            name.unwrap_or("_start"),
+            "{why}; it exports: {}",
             exported.join(", ")
         )))
     }

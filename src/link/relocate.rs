@@ -32,6 +32,7 @@ impl<T: 'static> Load<'_, T> {
             let mut later = Vec::new();
             store.pay(AT_ONCE_COST)?;
             for (func, definition) in pending {
+                self.process.step()?;
                 let Some(target) = self.process.definition_func(store, definition)? else {
                     later.push((func, definition));
                     continue;
@@ -110,6 +111,7 @@ impl<T: 'static> Load<'_, T> {
                 if number % AT_ONCE == 0 {
                     store.pay(AT_ONCE_COST)?;
                 }
+                self.process.step()?;
                 match self.cell_value(store, cell.target)? {
                     Some(value) => cell.global.set(&mut *store, Val::I32(value))?,
                     None => later.push((id, cell)),
@@ -183,14 +185,15 @@ impl<T: 'static> Load<'_, T> {
                     _ => Vec::new(),
                 };
                 if let Some(func) = instance.get_func(&mut *store, step) {
-                    self.process
-                        .0
-                        .trace
-                        .line(TraceTopics::RELOC, format_args!("relocate {name}: {step}"));
+                    self.process.0.trace.line(
+                        TraceTopics::RELOC,
+                        format_args!("calling relocation function: {name} ({step})"),
+                    );
                     self.guest_ran = true;
                     self.process
                         .call_i32(store, func, &params)
                         .map_err(|error| error.context(format!("relocating `{name}` ({step})")))?;
+                    self.process.step()?;
                 }
             }
         }
@@ -224,6 +227,7 @@ impl<T: 'static> Load<'_, T> {
         }
         for id in order {
             store.pay(1)?;
+            self.process.step()?;
             self.construct_one(store, id)?;
         }
         Ok(())
@@ -244,13 +248,23 @@ impl<T: 'static> Load<'_, T> {
                 .find_map(|name| Some((name, instance.get_func(&mut *store, name)?)));
             if let Some((step, func)) = constructor {
                 let name = self.process.state().name(id).to_string();
-                self.process
-                    .0
-                    .trace
-                    .line(TraceTopics::INIT, format_args!("calling init: {name}"));
+                let trace = &self.process.0.trace;
+                let topics = TraceTopics::INIT | TraceTopics::LIBS;
+                trace.line(topics, format_args!(""));
+                trace.line(topics, format_args!("calling init: {name}"));
+                trace.line(topics, format_args!(""));
                 self.guest_ran = true;
+                {
+                    let mut state = self.process.state();
+                    state.constructed = state.constructed.saturating_add(1);
+                    let began = state.constructed;
+                    if let Some(object) = state.objects.get_mut(&id) {
+                        object.began = began;
+                    }
+                }
                 func.call(store.as_context_mut(), &[], &mut [])
                     .map_err(|error| error.context(format!("constructor of `{name}` ({step})")))?;
+                self.process.step()?;
             }
         }
         let mut state = self.process.state();

@@ -32,7 +32,9 @@ pub(crate) fn check(object: &Object, problems: &mut Problems) {
             }
         }
     }
-    for (number, segment) in inner.elements.iter().enumerate() {
+    // A table of its own is nobody else's business.
+    let shared = inner.imported_tables > 0;
+    for (number, segment) in inner.elements.iter().enumerate().filter(|_| shared) {
         if let SegmentMode::Active { index: 0, offset } = &segment.mode {
             let start = evaluate(offset, &global);
             let inside = start.is_some_and(|start| {

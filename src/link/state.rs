@@ -2,6 +2,7 @@
 //! while it is borrowed, so that `dlopen` may be called from a constructor that `dlopen` called.
 #![forbid(unsafe_code)]
 
+use super::exit_handlers::ExitHandlers;
 use super::got::FunctionIndices;
 use super::layout::{LoaderMemory, TableSlots};
 use super::object::{Definition, MemoryPlace, Object, ObjectId};
@@ -47,20 +48,24 @@ pub(crate) struct State {
     pub indices: FunctionIndices,
     /// Libraries are being instantiated and relocated: the process is no state in which another load may begin.
     pub busy: bool,
+    /// The first new object of each load that is being carried out, the outermost first.
+    pub loading: Vec<ObjectId>,
+    /// How often objects became global for good.
+    pub promotions: u64,
     /// The text that `dlerror` gives next.
     pub error: Option<String>,
     /// The guest's buffer for that text.
     pub error_buffer: Option<MemoryPlace>,
-    /// Strings that `dladdr` put into the guest's memory, by text.
-    pub guest_names: HashMap<String, u32>,
     /// The linker's own functions for guests, by name.
     pub own_functions: HashMap<String, Func>,
+    /// What libraries registered for their end.
+    pub exit_handlers: ExitHandlers,
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
     pub retired: Vec<Vec<(Mark, Mark)>>,
     /// How many objects were unloaded again after they had been loaded.
     pub unloaded: u64,
-    /// How many constructors have ended so far.
+    /// How many constructors have begun or ended so far.
     pub constructed: u64,
     /// Objects that are gone but whose code and cells are still in the store.
     pub spent: usize,
@@ -89,6 +94,48 @@ impl State {
             object.aliases += 1;
             self.names.insert(name.to_string(), id);
         }
+    }
+
+    /// Whether no failing load can take the object away any more.
+    pub fn is_settled(&self, id: ObjectId) -> bool {
+        self.loading.first().is_none_or(|first| id < *first)
+    }
+
+    /// Makes objects global for good, those that are not yet at the end (rule D3).
+    pub fn promote(&mut self, objects: &[ObjectId]) {
+        let present: HashSet<ObjectId> = self.global.iter().copied().collect();
+        for id in objects {
+            if let Some(object) = self.objects.get_mut(id)
+                && object.promoted == 0
+            {
+                self.promotions = self.promotions.saturating_add(1);
+                object.promoted = self.promotions;
+            }
+            if !present.contains(id) {
+                self.global.push(*id);
+            }
+        }
+    }
+
+    /// Takes back what a failed load made global, except what another call made global meanwhile: that has the place
+    /// which it would have had without the load.
+    pub fn demote(&mut self, added: &[ObjectId]) {
+        let added: HashSet<ObjectId> = added.iter().copied().collect();
+        let promoted =
+            |state: &State, id: &ObjectId| state.object(*id).map_or(0, |object| object.promoted);
+        let (taken, mut global): (Vec<ObjectId>, Vec<ObjectId>) = std::mem::take(&mut self.global)
+            .into_iter()
+            .partition(|id| added.contains(id));
+        let stays = taken.into_iter().filter(|id| promoted(self, id) > 0);
+        for id in stays.collect::<Vec<_>>() {
+            let when = promoted(self, &id);
+            let place = global
+                .iter()
+                .position(|other| promoted(self, other) > when)
+                .unwrap_or(global.len());
+            global.insert(place, id);
+        }
+        self.global = global;
     }
 
     /// The name of an object for messages.
@@ -126,6 +173,12 @@ impl<'a> View<'a> {
             Some(new) => Some(&new.symbols),
             None => Some(&self.state.object(id)?.symbols),
         }
+    }
+
+    /// All objects, those of the process first.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectId> + 'a {
+        let loaded = self.state.objects.keys().copied();
+        loaded.chain(self.new.iter().map(|object| object.id))
     }
 
     pub fn name(&self, id: ObjectId) -> &'a str {
@@ -220,10 +273,15 @@ impl State {
         all
     }
 
-    /// Sorts objects into the order in which they end: reverse to that of their constructors (rule U2).
+    /// Sorts objects into the order in which they end: reverse to that in which their constructors ended (rule U2).
+    /// Constructors that did not end come first, the one that began last before the others.
     pub fn sort_for_end(&self, objects: &mut [ObjectId]) {
-        let constructed = |id: &ObjectId| self.object(*id).map_or(0, |object| object.constructed);
-        objects.sort_by_key(|id| std::cmp::Reverse(constructed(id)));
+        let place = |id: &ObjectId| match self.object(*id) {
+            Some(object) if object.constructed > 0 => (0, object.constructed),
+            Some(object) => (1, object.began),
+            None => (0, 0),
+        };
+        objects.sort_by_key(|id| std::cmp::Reverse(place(id)));
     }
 
     /// The objects that nothing keeps: not opened, not kept for ever, and neither needed by nor bound to from an object

@@ -41,10 +41,12 @@ pub(crate) struct SymbolTable {
     imported_globals: Vec<u32>,
     /// Places of the imported functions in the list of imports.
     imported_funcs: Vec<u32>,
-    /// Exports with [`ORIGINAL`] before their name, by the rest of it.
-    originals: HashMap<Box<str>, usize>,
     /// Exported functions are not to be called by others: only addresses told by functions count.
     pointers_only: bool,
+    /// Some functions are there in two forms, `f` and `orig$f` (rule R10).
+    has_split_forms: bool,
+    /// It stands for the linker itself, which serves the functions of `<dlfcn.h>`.
+    is_libdl: bool,
 }
 
 impl SymbolTable {
@@ -67,23 +69,25 @@ impl SymbolTable {
             .filter(|(import, _)| matches!(import.ty, ExternKind::Func(_)))
             .map(|(_, place)| place)
             .collect();
-        let originals = inner
-            .exports
-            .iter()
-            .enumerate()
-            .filter(|(_, export)| matches!(export.item, ExportItem::Func(_)))
-            .filter_map(|(place, export)| Some((export.name.strip_prefix(ORIGINAL)?.into(), place)))
-            .collect();
         let table = SymbolTable {
-            originals,
             imported_globals: pointer_exports::imported_globals(inner),
             imported_funcs,
             module: module.clone(),
             flags,
             pointers_only: wrapped_exports,
+            is_libdl: false,
+            has_split_forms: inner
+                .exports()
+                .any(|export| export.name.starts_with(ORIGINAL)),
             pointers,
         };
         (table, unreadable)
+    }
+
+    /// Leaves the functions of `<dlfcn.h>` to the linker: for wasi-libc's `libdl.so`, whose functions only fail.
+    pub fn into_libdl(mut self) -> SymbolTable {
+        self.is_libdl = true;
+        self
     }
 
     /// The module.
@@ -93,7 +97,7 @@ impl SymbolTable {
 
     /// The definition of a name.
     pub fn lookup(&self, name: &str) -> Option<Symbol> {
-        if is_internal(name) {
+        if is_internal(name) || (self.is_libdl && super::abi::signature(name).is_some()) {
             return None;
         }
         self.exported(name).or_else(|| {
@@ -113,24 +117,28 @@ impl SymbolTable {
         {
             return None;
         }
-        match self.originals.get(name) {
-            Some(place) => self.export(*place, name),
-            None => self.export(*self.module.0.export_index.get(name)?, name),
-        }
+        let original = self
+            .has_split_forms
+            .then(|| self.export(&format!("{ORIGINAL}{name}"), name));
+        original.flatten().or_else(|| self.export(name, name))
     }
 
     /// The function behind a definition whose 64-bit integers are split: emscripten's `f` beside `orig$f` (rule R10).
     pub fn split_form(&self, name: &str) -> Option<Symbol> {
-        self.originals.get(name)?;
-        self.export(*self.module.0.export_index.get(name)?, name)
+        if !self.has_split_forms {
+            return None;
+        }
+        self.module.0.export_place(&format!("{ORIGINAL}{name}"))?;
+        self.export(name, name)
             .filter(|symbol| matches!(symbol, Symbol::Function { .. }))
     }
 
-    /// The definition of a symbol by the export at this place.
-    fn export(&self, place: usize, name: &str) -> Option<Symbol> {
+    /// The definition of a symbol by an export.
+    fn export(&self, export: &str, name: &str) -> Option<Symbol> {
         let inner = &*self.module.0;
+        let place = inner.export_place(export)?;
         let export = u32::try_from(place).ok()?;
-        match inner.exports.get(place)?.item {
+        match inner.export_at(place)?.item {
             ExportItem::Func(func) => {
                 let again = index(&self.imported_funcs, func)
                     .is_some_and(|import| self.import_name(import) == Some(name));
@@ -150,12 +158,7 @@ impl SymbolTable {
     /// Whether the name is that of an exported function that must not be called because it is wrapped (rule S8).
     pub fn is_wrapped(&self, name: &str) -> bool {
         let inner = &*self.module.0;
-        self.pointers_only
-            && inner
-                .export_index
-                .get(name)
-                .and_then(|place| inner.exports.get(*place))
-                .is_some_and(|export| matches!(export.item, ExportItem::Func(_)))
+        self.pointers_only && matches!(inner.export(name), Some(ExportItem::Func(_)))
     }
 
     /// Whether some symbols are addresses that functions tell.
@@ -173,8 +176,8 @@ impl SymbolTable {
     pub fn export_name(&self, export: u32) -> &str {
         usize::try_from(export)
             .ok()
-            .and_then(|export| self.module.0.exports.get(export))
-            .map_or("", |export| &export.name)
+            .and_then(|export| self.module.0.export_at(export))
+            .map_or("", |export| export.name)
     }
 
     /// The type of a function.
@@ -197,16 +200,14 @@ impl SymbolTable {
         let told = self
             .module
             .0
-            .exports
-            .iter()
+            .exports()
             .filter_map(|export| export.name.strip_prefix("__WASM_EXPORT__"));
         self.module
             .0
-            .exports
-            .iter()
-            .map(|export| &*export.name)
+            .exports()
+            .map(|export| export.name)
             .filter(|name| !name.starts_with(ORIGINAL))
-            .chain(told.filter(|name| !self.module.0.export_index.contains_key(*name)))
+            .chain(told.filter(|name| self.module.0.export_place(name).is_none()))
             .filter_map(|name| Some((name, self.lookup(name)?)))
     }
 }
@@ -221,9 +222,8 @@ pub(crate) fn javascript_hint(module: &Module, name: &str) -> Option<String> {
     let text = format!("__em_js__{name}");
     module
         .0
-        .export_index
-        .contains_key(text.as_str())
-        .then(|| "it is JavaScript (EM_JS): the embedder has to offer it".to_string())
+        .export_place(&text)
+        .map(|_| "it is JavaScript (EM_JS): the embedder has to offer it".to_string())
 }
 
 fn index(places: &[u32], index: u32) -> Option<u32> {

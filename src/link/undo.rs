@@ -21,8 +21,16 @@ use std::collections::HashSet;
 impl<T: 'static> Load<'_, T> {
     /// Brings the process back to the state before the load. Loads that constructors of this one began and finished
     /// stay, unless they depend on what goes.
-    pub(super) fn undo(&mut self, store: &mut StoreContextMut<'_, T>, process_ends: bool) {
+    ///
+    /// # Errors
+    /// Code of the guest that had to run (destructors, `free`) ended the process; all is undone nevertheless.
+    pub(super) fn undo(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        process_ends: bool,
+    ) -> Result<()> {
         let process = self.process;
+        let mut result = Ok(());
         let own = ids(&self.new);
         let (gone, nested_stay, constructed) = {
             let state = process.state();
@@ -41,21 +49,20 @@ impl<T: 'static> Load<'_, T> {
                 .filter(|id| {
                     state
                         .object(*id)
-                        .is_some_and(|object| object.status == Status::Ready)
+                        .is_some_and(|object| object.began > 0 || object.constructed > 0)
                 })
                 .collect();
             state.sort_for_end(&mut constructed);
             (gone, nested_stay, constructed)
         };
-        if let (Some(value), Some(global)) = (self.stack_pointer_before, process.stack_pointer()) {
-            // The global took this value before.
-            let _ = global.set(&mut *store, value);
-        }
-        // What their constructors registered must not be called once they are gone. Guests that were stopped, or that
-        // have ended the process, run no more code of theirs.
+        self.restore_stack_pointer(store);
+        // What their constructors registered must not be called once they are gone, nor what a constructor registered
+        // before it failed. Guests that were stopped, or that have ended the process, run no more code of theirs.
         if !process_ends {
-            let _ = process.finalize(store, &constructed);
+            result = process.finalize(store, &constructed, true);
+            self.restore_stack_pointer(store);
         }
+        let ended = process_ends || result.is_err();
 
         let main_goes = {
             let state = process.state();
@@ -63,16 +70,18 @@ impl<T: 'static> Load<'_, T> {
         };
         let added = {
             let mut state = process.state();
-            let promoted: HashSet<ObjectId> = self.added_global.iter().copied().collect();
-            state.global.retain(|id| !promoted.contains(id));
+            let stays = state.exit_handlers.slot;
+            state.demote(&self.added_global);
             state.indices.remove_added(self.added_slots, |slot| {
-                !nested_stay || slot.object.is_some_and(|object| gone.contains(&object))
+                let goes = !nested_stay || slot.object.is_some_and(|object| gone.contains(&object));
+                goes && stays != Some(slot.slot)
             })
         };
         for added in added {
             process.drop_added(store, added, self.guest_ran);
         }
-        let mut created = process.remove(store, &gone, self.guest_ran);
+        let (mut created, given_back) = process.remove(store, &gone, self.guest_ran, ended);
+        result = result.and(given_back);
         if !nested_stay {
             created.push(std::mem::take(&mut self.created));
         }
@@ -83,7 +92,8 @@ impl<T: 'static> Load<'_, T> {
             state.stack = None;
             state.owns_stack_pointer = false;
             drop(state);
-            process.give_back_memory(store, self.stack_memory);
+            let ended = process_ends || result.is_err();
+            result = result.and(process.give_back_memory(store, self.stack_memory, ended));
         }
         let mut state = process.state();
         if main_goes {
@@ -92,26 +102,29 @@ impl<T: 'static> Load<'_, T> {
                 spent: state.spent,
                 retired: std::mem::take(&mut state.retired),
                 error: state.error.take(),
+                loading: std::mem::take(&mut state.loading),
                 ..State::default()
             };
         }
-        // An old object may have been bound to a new one by a first call meanwhile.
-        let bound = state
-            .objects
-            .values()
-            .any(|object| object.captured.iter().any(|id| gone.contains(id)));
-        if bound {
-            state.spent = state.spent.saturating_add(gone.len());
-        } else {
-            drop(state);
-            release(store, created.into_iter().flatten().collect());
-            state = process.state();
-        }
-        // A number that an old object still refers to is not given to another one.
-        if !nested_stay && !bound {
+        // Nothing that stays refers to what goes: old objects are bound only to objects whose load has succeeded (see
+        // `late.rs`), and what was bound since depends on what goes, so it goes too.
+        drop(state);
+        release(store, created.into_iter().flatten().collect());
+        let mut state = process.state();
+        if !nested_stay {
             state.next = self.new.first().map_or(state.next, |object| object.id.0);
+            (state.constructed, state.promotions) = self.counters_before;
         }
         state.busy = false;
+        result
+    }
+
+    fn restore_stack_pointer(&self, store: &mut StoreContextMut<'_, T>) {
+        let global = self.process.stack_pointer();
+        if let (Some(value), Some(global)) = (self.stack_pointer_before, global) {
+            // The global took this value before.
+            let _ = global.set(&mut *store, value);
+        }
     }
 }
 
@@ -137,20 +150,23 @@ impl<T: 'static> Process<T> {
         }
     }
 
-    /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run. Gives what is left of
-    /// them in the store.
+    /// Takes objects out of the process: names, scopes, slots, memory. `used`: their code has run; `ended`: no code of
+    /// guests may run any more. Gives what is left of them in the store, and whether the guest's allocator ended the
+    /// process.
     fn remove(
         &self,
         store: &mut StoreContextMut<'_, T>,
         gone: &HashSet<ObjectId>,
         used: bool,
-    ) -> Vec<Vec<(Mark, Mark)>> {
+        ended: bool,
+    ) -> (Vec<Vec<(Mark, Mark)>>, Result<()>) {
         let removed: Vec<Object> = {
             let mut state = self.state();
             state.names.retain(|_, id| !gone.contains(id));
             state.identities.retain(|_, id| !gone.contains(id));
             state.instances.retain(|_, id| !gone.contains(id));
             state.global.retain(|id| !gone.contains(id));
+            state.exit_handlers.forget(|id| gone.contains(&id));
             let mut sorted: Vec<ObjectId> = gone.iter().copied().collect();
             sorted.sort_unstable();
             sorted
@@ -171,7 +187,7 @@ impl<T: 'static> Process<T> {
         for object in &removed {
             self.0.trace.line(
                 TraceTopics::FILES,
-                format_args!("file={} removed", object.name),
+                format_args!("file={} [0];  destroying link map", object.name),
             );
             self.clear_slots(store, object.table.base, object.table.count);
             if object.table.count > 0 {
@@ -181,11 +197,17 @@ impl<T: 'static> Process<T> {
         for added in extra {
             self.drop_added(store, added, used);
         }
+        let mut result = Ok(());
         for object in &removed {
-            self.give_back_memory(store, object.tls_memory);
-            self.give_back_memory(store, object.memory);
+            let names = object.guest_names.values().copied();
+            for place in [object.tls_memory, object.memory].into_iter().chain(names) {
+                let ended = ended || result.is_err();
+                let given_back = self.give_back_memory(store, place, ended);
+                result = result.and(given_back);
+            }
         }
-        removed.into_iter().map(|object| object.created).collect()
+        let created = removed.into_iter().map(|object| object.created).collect();
+        (created, result)
     }
 
     /// Releases what unloaded objects left in the store, except those whose functions may be on the call stack
@@ -213,11 +235,16 @@ impl<T: 'static> Process<T> {
     }
 
     /// Runs what objects registered for their end, in this order: the destructors registered with an object's
-    /// `__dso_handle`, then its own termination function (rule U2).
+    /// `__dso_handle`, then its own termination function if its constructor ended (rule U2). `all`: a trap of one does
+    /// not keep the others from running.
+    ///
+    /// # Errors
+    /// Guest code trapped or ended the process. With `all`, only the latter.
     pub(crate) fn finalize(
         &self,
         store: &mut StoreContextMut<'_, T>,
         objects: &[ObjectId],
+        all: bool,
     ) -> Result<()> {
         if objects.is_empty() {
             return Ok(());
@@ -230,22 +257,39 @@ impl<T: 'static> Process<T> {
             let (instance, base, name) = {
                 let state = self.state();
                 match state.object(*id) {
-                    Some(object) => (object.instance, object.memory.base, object.name.clone()),
+                    Some(object) => (
+                        object.instance.filter(|_| object.status == Status::Ready),
+                        object.memory.base,
+                        object.name.clone(),
+                    ),
                     None => continue,
                 }
             };
+            let topics = TraceTopics::INIT | TraceTopics::LIBS;
+            self.0.trace.line(topics, format_args!(""));
             self.0
                 .trace
-                .line(TraceTopics::INIT, format_args!("calling fini: {name}"));
-            if let Some(func) = finalizer.filter(|_| base != 0) {
-                self.call_i32(store, func, &[base])
-                    .map_err(|error| error.context(format!("destructors of `{name}`")))?;
+                .line(topics, format_args!("calling fini: {name} [0]"));
+            self.0.trace.line(topics, format_args!(""));
+            // Each turn takes a handler off the list.
+            while let Err(error) = self.run_exit_handlers(store, *id) {
+                if !all || ends_process(&error) {
+                    return Err(error.context(format!("destructors of `{name}`")));
+                }
             }
             let own =
                 instance.and_then(|instance| instance.get_func(&mut *store, "__wasm_call_dtors"));
-            if let Some(func) = own.filter(|func| func.ty(&*store) == FuncType::new([], [])) {
-                self.call_i32(store, func, &[])
-                    .map_err(|error| error.context(format!("destructors of `{name}`")))?;
+            let own = own.filter(|func| func.ty(&*store) == FuncType::new([], []));
+            let by_handle = finalizer.filter(|_| base != 0);
+            let steps = [(by_handle, &[base][..]), (own, &[])];
+            for (func, params) in steps {
+                let Some(func) = func else { continue };
+                match self.call_i32(store, func, params) {
+                    Err(error) if !all || ends_process(&error) => {
+                        return Err(error.context(format!("destructors of `{name}`")));
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -254,7 +298,7 @@ impl<T: 'static> Process<T> {
     /// Unloads the objects that nothing keeps any more.
     ///
     /// # Errors
-    /// A destructor trapped or ended the process; nothing was unloaded then.
+    /// A destructor trapped or ended the process; nothing was unloaded then. Or the guest's allocator ended it.
     pub(crate) fn collect(&self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         let mut gone = {
             let state = self.state();
@@ -273,9 +317,9 @@ impl<T: 'static> Process<T> {
             });
         }
         self.state().sort_for_end(&mut gone);
-        self.finalize(store, &gone)?;
+        self.finalize(store, &gone, false)?;
         let gone: HashSet<ObjectId> = gone.into_iter().collect();
-        let mut created = self.remove(store, &gone, true);
+        let (mut created, given_back) = self.remove(store, &gone, true, false);
         {
             let mut state = self.state();
             state.spent = state.spent.saturating_add(created.len());
@@ -284,7 +328,7 @@ impl<T: 'static> Process<T> {
             state.retired.append(&mut created);
         }
         self.release_retired(store);
-        Ok(())
+        given_back
     }
 }
 

@@ -1,8 +1,10 @@
 //! Bytes to a validated `Module`. Only this layer uses wasmparser for whole modules.
 //!
-//! Map: `parse` walks the sections and fills [`ModuleInner`] with the help of `types` and `const_expr`;
-//! `validate` validates function bodies; `proposals` holds the accepted features and explains
-//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`.
+//! Map: `quick` reads and checks ordinary modules; for what it declines, `parse` walks the sections behind
+//! wasmparser's validator and fills [`ModuleInner`] with the help of `types` and `const_expr`.
+//! `validate` shares out the validation of function bodies; `proposals` holds the accepted features and explains
+//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`. For tools, `sections` lists
+//! what a file consists of, `disassemble` prints code, and `patch` changes the dynamic linking section.
 //!
 //! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
 //! spaces and byte ranges within the file. Only function bodies may be unvalidated, if
@@ -11,17 +13,27 @@
 #![forbid(unsafe_code)]
 
 mod const_expr;
+mod disassemble;
 mod dylink;
+mod exports;
 #[cfg(test)]
 mod malformed;
 mod names;
 mod parse;
+mod patch;
 mod proposals;
+mod quick;
 mod reader;
+mod sections;
 mod types;
 mod validate;
 
+pub use disassemble::OperatorText;
 pub use dylink::{DylinkInfo, SymbolFlags};
+pub(crate) use exports::Export;
+pub use patch::DylinkPatch;
+pub(crate) use sections::exports_of;
+pub use sections::{Section, sections};
 pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
@@ -30,7 +42,6 @@ pub use types::{
 
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
@@ -75,9 +86,7 @@ pub(crate) struct ModuleInner {
     pub globals: Vec<GlobalDef>,
     pub imported_globals: usize,
     /// In the order of the section.
-    pub exports: Vec<Export>,
-    /// Name to place in `exports`.
-    pub export_index: HashMap<Box<str>, usize>,
+    exports: exports::Exports,
     pub start: Option<u32>,
     pub elements: Vec<ElementSegment>,
     pub data: Vec<DataSegment>,
@@ -88,8 +97,12 @@ pub(crate) struct ModuleInner {
     pub name_section: Option<Range<usize>>,
     /// Where the names of the `name` section are, once somebody asked.
     names: OnceLock<names::Names>,
-    /// What validates a function body; `None` if the module has no bodies.
-    resources: Option<wasmparser::ValidatorResources>,
+    /// The number of data segments that the file says before the code.
+    data_count: Option<u32>,
+    /// What the quick check of bodies looks at, once a body was checked.
+    context: OnceLock<quick::body::Context>,
+    /// What the validator needs for a body that the quick check declined, once there was one.
+    resources: OnceLock<wasmparser::ValidatorResources>,
 }
 
 pub(crate) struct Import {
@@ -104,11 +117,6 @@ pub(crate) enum ExternKind {
     Table(TableType),
     Memory(MemoryType),
     Global(GlobalType),
-}
-
-pub(crate) struct Export {
-    pub name: Box<str>,
-    pub item: ExportItem,
 }
 
 /// What is exported, as an index into its index space.
@@ -239,8 +247,8 @@ impl Module {
 
     /// The exports in order.
     pub fn exports(&self) -> impl ExactSizeIterator<Item = ExportType<'_>> {
-        self.0.exports.iter().map(|export| ExportType {
-            name: &export.name,
+        self.0.exports().map(|export| ExportType {
+            name: export.name,
             ty: self.0.item_type(export.item),
         })
     }
@@ -261,8 +269,8 @@ impl Module {
         if let Some(name) = self.names().and_then(|n| n.function(&self.0.bytes, index)) {
             return Some(name.to_owned());
         }
-        let exports = &self.0.exports;
-        if let Some(export) = exports.iter().find(|e| e.item == ExportItem::Func(index)) {
+        let item = ExportItem::Func(index);
+        if let Some(export) = self.0.exports().find(|export| export.item == item) {
             return Some(export.name.to_string());
         }
         self.0
@@ -273,20 +281,25 @@ impl Module {
             .map(|import| format!("{}.{}", import.module, import.name))
     }
 
+    /// The name that the name section gives a function. O(log n).
+    pub(crate) fn section_name(&self, index: u32) -> Option<&str> {
+        self.names()?.function(&self.0.bytes, index)
+    }
+
+    /// The first function that the name section gives this name. Linear in the number of names.
+    pub fn function_named(&self, name: &str) -> Option<u32> {
+        self.names()?.function_named(&self.0.bytes, name)
+    }
+
     /// Validates the body of a defined function by its place among the defined functions. Only of
     /// use with [`Config::lazy_validation`](crate::Config): else all bodies have been validated.
     ///
     /// # Errors
     /// The body is invalid, needs an unsupported proposal, or does not exist.
     pub fn validate_function(&self, defined_index: usize) -> Result<()> {
-        let Some(bodies) = self.0.bodies_of(&self.0.bytes) else {
-            return Err(Error::usage("the module defines no functions"));
-        };
-        match bodies.validate(
-            defined_index,
-            wasmparser::FuncValidatorAllocations::default(),
-        ) {
-            Ok(_) => Ok(()),
+        let bodies = self.0.bodies_of(&self.0.bytes);
+        match bodies.validate(defined_index, &mut validate::Allocations::default()) {
+            Ok(()) => Ok(()),
             Err(parse::Failure::Wasm(error)) => {
                 Err(proposals::explain_briefly(&self.0.bytes, &error))
             }
@@ -317,8 +330,22 @@ impl fmt::Debug for Module {
 impl ModuleInner {
     /// What is exported under a name. O(1).
     pub(crate) fn export(&self, name: &str) -> Option<ExportItem> {
-        let place = *self.export_index.get(name)?;
-        self.exports.get(place).map(|export| export.item)
+        self.exports.item(self.export_place(name)?)
+    }
+
+    /// The exports in order.
+    pub(crate) fn exports(&self) -> impl ExactSizeIterator<Item = Export<'_>> {
+        (0..self.exports.len()).map(|place| valid(self.export_at(place)))
+    }
+
+    /// The place of an export among all of them. O(1).
+    pub(crate) fn export_place(&self, name: &str) -> Option<usize> {
+        self.exports.place(&self.bytes, name)
+    }
+
+    /// The export at a place.
+    pub(crate) fn export_at(&self, place: usize) -> Option<Export<'_>> {
+        self.exports.get(&self.bytes, place)
     }
 
     /// The type of a function of the index space.
@@ -348,6 +375,19 @@ impl ModuleInner {
 
 fn entry<T>(list: &[T], index: u32) -> Option<&T> {
     list.get(usize::try_from(index).ok()?)
+}
+
+/// A name of a guest's choice for a terminal: control characters are escaped.
+pub(crate) fn printable(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_control() {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
 }
 
 /// Something that validation has proved to exist.

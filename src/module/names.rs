@@ -80,6 +80,16 @@ impl Names {
         let end = start.checked_add(usize::try_from(*length).ok()?)?;
         std::str::from_utf8(file.get(start..end)?).ok()
     }
+
+    /// The first function with this name.
+    pub(super) fn function_named(&self, file: &[u8], name: &str) -> Option<u32> {
+        let wanted = name.as_bytes();
+        self.functions.iter().find_map(|(index, start, length)| {
+            let start = usize::try_from(*start).ok()?;
+            let end = start.checked_add(usize::try_from(*length).ok()?)?;
+            (file.get(start..end)? == wanted).then_some(*index)
+        })
+    }
 }
 
 #[cfg(test)]

@@ -3,21 +3,23 @@
 //! are validated before whatever follows the code section is looked at.
 #![forbid(unsafe_code)]
 
+use super::exports::{Added, Exports};
+use super::quick::body::Context;
 use super::validate::Bodies;
 use super::{
-    ConstExpr, DataSegment, ElementSegment, Export, ExportItem, ExternKind, GlobalDef, Import,
-    ModuleInner, RefType, SegmentMode, TableDef, const_expr, dylink, proposals, types,
+    ConstExpr, DataSegment, ElementSegment, ExportItem, ExternKind, GlobalDef, Import, ModuleInner,
+    RefType, SegmentMode, TableDef, const_expr, dylink, proposals, quick, types,
 };
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use std::ops::Range;
 use wasmparser::{
     DataKind, ElementItems, ElementKind, ExternalKind, Parser, Payload, TableInit, TypeRef,
-    ValidPayload, Validator,
+    ValidPayload, Validator, ValidatorResources,
 };
 
 /// Most elements of all element segments of a module together.
-const MAX_ELEMENT_ITEMS: usize = 10_000_000;
+pub(super) const MAX_ELEMENT_ITEMS: usize = 10_000_000;
 
 /// The first bytes of a module.
 const MAGIC: &[u8] = b"\0asm";
@@ -49,31 +51,81 @@ pub(super) fn parse(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Re
     let limits = &engine.config().limits;
     check_size(bytes.len(), limits.module_bytes)?;
     check_header(&bytes)?;
-    let mut walk = Walk {
-        bytes: &bytes,
-        module: ModuleInner::empty(engine.clone(), name),
-        validator: Validator::new_with_features(proposals::FEATURES),
-        unvalidated: false,
-        element_items: 0,
-    };
+    let mut dylink = None;
     if Parser::is_core_wasm(&bytes) {
-        walk.module.dylink = match dylink::parse(&bytes, limits) {
+        dylink = match dylink::parse(&bytes, limits) {
             Ok(dylink) => dylink,
             // What is wrong outside the section is for the validator to say.
             Err(dylink::Problem::Module(_)) => None,
             Err(problem) => return Err(problem.into()),
         };
     }
-    match walk.sections() {
-        Ok(()) => {}
+    let outcome = match quickly(engine, &bytes, name) {
+        Some(outcome) => outcome,
+        None => thoroughly(engine, &bytes, name),
+    };
+    let mut module = match outcome {
+        Ok(module) => module,
         Err(Failure::Wasm(error)) => return Err(proposals::explain(&bytes, &error)),
         Err(Failure::Other(error)) => return Err(error),
-    }
-    let mut module = walk.module;
+    };
+    module.dylink = dylink;
     // Only types of valid modules get an id, because ids are never given back.
     module.type_ids = engine.type_ids(&module.types)?;
     module.bytes = bytes;
     Ok(module)
+}
+
+/// Reads a module without the validator as far as the quick check is sure of it; `None` if it is not. Only bodies can
+/// then be invalid: the first of them is the error.
+pub(super) fn quickly(
+    engine: &Engine,
+    bytes: &[u8],
+    name: Option<&str>,
+) -> Option<Result<ModuleInner, Failure>> {
+    let mut module = ModuleInner::empty(engine.clone(), name);
+    quick::sections::read(bytes, &mut module)?;
+    if !engine.config().lazy_validation {
+        let outcome = module.bodies_of(bytes).validate_all();
+        return Some(outcome.map(|()| module));
+    }
+    Some(Ok(module))
+}
+
+/// Reads a module behind the validator.
+///
+/// # Errors
+/// The first one of the file.
+pub(super) fn thoroughly(
+    engine: &Engine,
+    bytes: &[u8],
+    name: Option<&str>,
+) -> Result<ModuleInner, Failure> {
+    let mut walk = Walk {
+        bytes,
+        module: ModuleInner::empty(engine.clone(), name),
+        validator: Validator::new_with_features(proposals::FEATURES),
+        unvalidated: false,
+        element_items: 0,
+    };
+    walk.sections()?;
+    Ok(walk.module)
+}
+
+/// What the validator needs to validate a body: what it finds out from the sections before the code.
+///
+/// # Errors
+/// The file is not a valid module, or has no bodies.
+pub(super) fn resources(bytes: &[u8]) -> Result<ValidatorResources, Failure> {
+    let mut validator = Validator::new_with_features(proposals::FEATURES);
+    let mut parser = Parser::new(0);
+    parser.set_features(proposals::FEATURES);
+    for payload in parser.parse_all(bytes) {
+        if let ValidPayload::Func(function, _) = validator.payload(&payload?)? {
+            return Ok(function.resources);
+        }
+    }
+    Err(Error::usage("the module defines no functions").into())
 }
 
 /// Checks the length of a file against the engine's limit.
@@ -129,7 +181,7 @@ pub(super) fn push<T>(list: &mut Vec<T>, item: T) -> Result<()> {
 
 /// Makes room for as many items as a section has. The validator has counted them before, so there
 /// are no more of them than the section has bytes.
-fn reserve<T>(list: &mut Vec<T>, count: u32) -> Result<()> {
+pub(super) fn reserve<T>(list: &mut Vec<T>, count: u32) -> Result<()> {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     list.try_reserve(count).map_err(|_| out_of_memory(count))
 }
@@ -184,8 +236,7 @@ impl Walk<'_> {
             self.bodies()?;
         }
         if let ValidPayload::Func(function, body) = self.validator.payload(payload)? {
-            if self.module.resources.is_none() {
-                self.module.resources = Some(function.resources);
+            if self.module.resources.set(function.resources).is_ok() {
                 self.unvalidated = !self.module.engine.config().lazy_validation;
             }
             push(&mut self.module.bodies, range(&body.range()))?;
@@ -215,6 +266,10 @@ impl Walk<'_> {
                 reserve(&mut self.module.bodies, *count)?;
                 Ok(())
             }
+            Payload::DataCountSection { count, .. } => {
+                self.module.data_count = Some(*count);
+                Ok(())
+            }
             Payload::StartSection { func, .. } => {
                 self.module.start = Some(*func);
                 Ok(())
@@ -230,8 +285,8 @@ impl Walk<'_> {
                 }
                 Ok(())
             }
-            // The header, the data count and the end carry nothing to keep; sections of proposals
-            // were rejected by the validator.
+            // The header and the end carry nothing to keep; sections of proposals were rejected by
+            // the validator.
             _ => Ok(()),
         }
     }
@@ -241,10 +296,7 @@ impl Walk<'_> {
         if !std::mem::take(&mut self.unvalidated) {
             return Ok(());
         }
-        match self.module.bodies_of(self.bytes) {
-            Some(bodies) => bodies.validate_all(),
-            None => Ok(()),
-        }
+        self.module.bodies_of(self.bytes).validate_all()
     }
 
     fn types(&mut self, section: &wasmparser::TypeSectionReader<'_>) -> Result<(), Failure> {
@@ -329,10 +381,10 @@ impl Walk<'_> {
     }
 
     fn exports(&mut self, section: &wasmparser::ExportSectionReader<'_>) -> Result<(), Failure> {
-        reserve(&mut self.module.exports, section.count())?;
         let count = usize::try_from(section.count()).unwrap_or(usize::MAX);
-        let index = self.module.export_index.try_reserve(count);
-        index.map_err(|_| out_of_memory(count))?;
+        if !self.module.exports.reserve(count) {
+            return Err(out_of_memory(count).into());
+        }
         for export in section.clone().into_iter_with_offsets() {
             let (place, export) = export?;
             let item = match export.kind {
@@ -342,10 +394,15 @@ impl Walk<'_> {
                 ExternalKind::Global => ExportItem::Global(export.index),
                 ExternalKind::Tag => return Err(foreign("exception-handling", "export", place)),
             };
-            let name: Box<str> = export.name.into();
-            let index = self.module.exports.len();
-            self.module.export_index.insert(name.clone(), index);
-            push(&mut self.module.exports, Export { name, item })?;
+            // The name is a part of the file.
+            let start = export.name.as_ptr() as usize - self.bytes.as_ptr() as usize;
+            let name = start..start + export.name.len();
+            match self.module.exports.add(self.bytes, name, item) {
+                Added::Yes => {}
+                // The validator has rejected names that are there twice.
+                Added::Twice => return Err(Error::msg("a name is exported twice").into()),
+                Added::No => return Err(out_of_memory(count).into()),
+            }
         }
         Ok(())
     }
@@ -453,8 +510,7 @@ impl ModuleInner {
             imported_memories: 0,
             globals: Vec::new(),
             imported_globals: 0,
-            exports: Vec::new(),
-            export_index: std::collections::HashMap::new(),
+            exports: Exports::default(),
             start: None,
             elements: Vec::new(),
             data: Vec::new(),
@@ -462,19 +518,21 @@ impl ModuleInner {
             dylink: None,
             name_section: None,
             names: std::sync::OnceLock::new(),
-            resources: None,
+            data_count: None,
+            context: std::sync::OnceLock::new(),
+            resources: std::sync::OnceLock::new(),
         }
     }
 
-    /// The function bodies with what validates them; `bytes` is the file. `None` if there are none.
-    pub(super) fn bodies_of<'a>(&'a self, bytes: &'a [u8]) -> Option<Bodies<'a>> {
-        Some(Bodies {
+    /// The function bodies with what validates them; `bytes` is the file.
+    pub(super) fn bodies_of<'a>(&'a self, bytes: &'a [u8]) -> Bodies<'a> {
+        Bodies {
             bytes,
+            module: self,
             ranges: &self.bodies,
-            types: self.funcs.get(self.imported_funcs..)?,
-            first_index: self.imported_funcs,
-            resources: self.resources.as_ref()?,
-        })
+            types: self.funcs.get(self.imported_funcs..).unwrap_or_default(),
+            context: self.context.get_or_init(|| Context::new(self)),
+        }
     }
 }
 

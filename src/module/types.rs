@@ -71,6 +71,14 @@ impl FuncType {
         }
     }
 
+    /// A type from its parameters and results in one list.
+    pub(super) fn from_parts(types: &[ValType], params: usize) -> FuncType {
+        FuncType {
+            types: types.into(),
+            params: params.min(types.len()),
+        }
+    }
+
     /// The parameters.
     pub fn params(&self) -> &[ValType] {
         &self.types[..self.params]

@@ -6,8 +6,10 @@
 //! lies behind an error already found.
 #![forbid(unsafe_code)]
 
-use super::parse::Failure;
+use super::ModuleInner;
+use super::parse::{self, Failure};
 use super::proposals::FEATURES;
+use super::quick::body;
 use crate::error::Error;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,14 +31,21 @@ const BODIES_AT_ONCE: usize = 32;
 pub(super) struct Bodies<'a> {
     /// The file.
     pub bytes: &'a [u8],
+    /// The module without its bytes.
+    pub module: &'a ModuleInner,
     /// Where the bodies are.
     pub ranges: &'a [Range<usize>],
     /// Type index of every defined function.
     pub types: &'a [u32],
-    /// Index of the first defined function in the function index space.
-    pub first_index: usize,
-    /// The module's context.
-    pub resources: &'a ValidatorResources,
+    /// What the quick check looks at.
+    pub context: &'a body::Context,
+}
+
+/// Memory that is used again for the next body.
+#[derive(Default)]
+pub(super) struct Allocations {
+    quick: body::Scratch,
+    thorough: FuncValidatorAllocations,
 }
 
 /// An invalid body: its place among the bodies, and why.
@@ -96,7 +105,7 @@ impl Bodies<'_> {
     }
 
     fn take_part(&self, work: &Work) {
-        let mut allocations = FuncValidatorAllocations::default();
+        let mut allocations = Allocations::default();
         loop {
             let start = work.next.fetch_add(BODIES_AT_ONCE, Ordering::Relaxed);
             let end = start.saturating_add(BODIES_AT_ONCE).min(self.ranges.len());
@@ -107,12 +116,9 @@ impl Bodies<'_> {
                 if place > work.first_invalid.load(Ordering::Relaxed) {
                     return;
                 }
-                match self.validate(place, allocations) {
-                    Ok(reusable) => allocations = reusable,
-                    Err(failure) => {
-                        work.report((place, failure));
-                        return;
-                    }
+                if let Err(failure) = self.validate(place, &mut allocations) {
+                    work.report((place, failure));
+                    return;
                 }
             }
         }
@@ -125,24 +131,39 @@ impl Bodies<'_> {
     pub(super) fn validate(
         &self,
         place: usize,
-        allocations: FuncValidatorAllocations,
-    ) -> Result<FuncValidatorAllocations, Failure> {
+        allocations: &mut Allocations,
+    ) -> Result<(), Failure> {
         let absent = || Error::usage(format!("the module has no function body {place}"));
         let range = self.ranges.get(place).ok_or_else(absent)?;
         let ty = self.types.get(place).ok_or_else(absent)?;
         let body = self.bytes.get(range.clone()).ok_or_else(absent)?;
+        let scratch = &mut allocations.quick;
+        if body::accepts(self.module, self.context, body, *ty, scratch) {
+            return Ok(());
+        }
         let start = u64::try_from(range.start).map_err(|_| absent())?;
-        let index = u32::try_from(self.first_index.saturating_add(place)).map_err(|_| absent())?;
+        let index = self.module.imported_funcs.saturating_add(place);
+        let index = u32::try_from(index).map_err(|_| absent())?;
         let body = FunctionBody::new(BinaryReader::new_features(body, start, FEATURES));
         let function = FuncToValidate {
-            resources: self.resources,
+            resources: self.resources()?,
             index,
             ty: *ty,
             features: FEATURES,
         };
-        let mut validator = function.into_validator(allocations);
+        let mut validator = function.into_validator(std::mem::take(&mut allocations.thorough));
         validator.validate(&body)?;
-        Ok(validator.into_allocations())
+        allocations.thorough = validator.into_allocations();
+        Ok(())
+    }
+
+    /// What the validator needs for a body. The first caller reads the sections of the file again.
+    fn resources(&self) -> Result<&ValidatorResources, Failure> {
+        if let Some(resources) = self.module.resources.get() {
+            return Ok(resources);
+        }
+        let resources = parse::resources(self.bytes)?;
+        Ok(self.module.resources.get_or_init(|| resources))
     }
 }
 
@@ -201,7 +222,7 @@ mod tests {
     fn the_first_error_in_the_file_is_reported_however_many_threads_there_are() {
         let bytes = functions(1_000, &[233, 234, 500, 999]);
         let module = unvalidated(&bytes);
-        let bodies = module.0.bodies_of(&module.0.bytes).unwrap();
+        let bodies = module.0.bodies_of(&module.0.bytes);
         let expected = &module.0.bodies[233];
         for threads in [1, 2, 3, 8] {
             for _ in 0..25 {
@@ -240,7 +261,7 @@ mod tests {
             (func (result i32) i32.const 0)
             (func (param i32) (result i32) local.get 0))";
         let module = unvalidated(&wat::parse_str(text).unwrap());
-        let bodies = module.0.bodies_of(&module.0.bytes).unwrap();
+        let bodies = module.0.bodies_of(&module.0.bytes);
         assert!(bodies.validate_on(1).is_ok());
         let swapped: Vec<u32> = bodies.types.iter().rev().copied().collect();
         let swapped = Bodies {

@@ -14,12 +14,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::Arc;
 
+/// What a resolver found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    /// The deferred function is this one from now on.
+    ForGood(Func),
+    /// It is this one for one call: the next call asks again.
+    Once(Func),
+}
+
 impl Func {
     /// A function that is not known yet: the first call resolves it and binds it for good; [`Func::bind`] does so earlier.
     pub(crate) fn deferred<T: 'static>(
-        mut store: impl AsContextMut<Data = T>,
+        store: impl AsContextMut<Data = T>,
         ty: FuncType,
         resolve: impl Fn(StoreContextMut<'_, T>) -> Result<Func> + Send + Sync + 'static,
+    ) -> Func {
+        Func::deferred_with(store, ty, move |store| resolve(store).map(Found::ForGood))
+    }
+
+    /// As [`Func::deferred`]; the resolver says whether what it found is bound.
+    pub(crate) fn deferred_with<T: 'static>(
+        mut store: impl AsContextMut<Data = T>,
+        ty: FuncType,
+        resolve: impl Fn(StoreContextMut<'_, T>) -> Result<Found> + Send + Sync + 'static,
     ) -> Func {
         let core = &mut store.as_context_mut().0.core;
         let resolve = move |store: *mut ()| {
@@ -28,7 +46,11 @@ impl Func {
             let inner = unsafe { &mut *store.cast::<StoreInner<T>>() };
             let found = catch_unwind(AssertUnwindSafe(|| resolve(StoreContextMut(inner))))
                 .unwrap_or_else(|payload| Err(super::limits::panicked("resolver", &*payload)))?;
-            inner.core.find_func(found)
+            let (func, binds) = match found {
+                Found::ForGood(func) => (func, true),
+                Found::Once(func) => (func, false),
+            };
+            Ok((inner.core.find_func(func)?, binds))
         };
         let kind = FuncKind::Deferred {
             target: null_mut(),
@@ -170,11 +192,21 @@ pub(crate) unsafe fn resolve_deferred(
         let Some(resolve) = resolve else {
             return Err(Error::usage("a deferred function has no resolver"));
         };
-        let target = resolve(store)?;
-        if final_target(found) == found {
-            bind(core, found, target)?;
+        let (target, binds) = resolve(store)?;
+        if final_target(found) != found {
+            return Ok(final_target(found));
         }
-        Ok(final_target(found))
+        if binds {
+            bind(core, found, target)?;
+            return Ok(final_target(found));
+        }
+        let target = final_target(target);
+        if target == found || (*target).ty != (*found).ty {
+            return Err(Error::usage(
+                "a resolver found a function that does not fit",
+            ));
+        }
+        Ok(target)
     }
 }
 
@@ -213,6 +245,29 @@ mod tests {
         assert_eq!(run(&mut store, func).unwrap(), 7);
         assert_eq!(func.resolved(&store), seven);
         assert_eq!(RESOLVED.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_found_for_one_call_is_not_bound() {
+        static RESOLVED: AtomicUsize = AtomicUsize::new(0);
+        let mut store = testing::store(());
+        let seven = Func::wrap(&mut store, || 7);
+        let func = Func::deferred_with(&mut store, number(ValType::I32), move |_| {
+            Ok(match RESOLVED.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => Found::Once(seven),
+                _ => Found::ForGood(seven),
+            })
+        });
+        for asked in [1, 2, 3, 3] {
+            assert_eq!(run(&mut store, func).unwrap(), 7);
+            assert_eq!(RESOLVED.load(Ordering::Relaxed), asked);
+        }
+        assert_eq!(func.resolved(&store), seven);
+        let long = Func::wrap(&mut store, || 7_i64);
+        let func = Func::deferred_with(&mut store, number(ValType::I32), move |_| {
+            Ok(Found::Once(long))
+        });
+        assert!(run(&mut store, func).is_err());
     }
 
     #[test]

@@ -99,8 +99,7 @@ impl Instance {
         // SAFETY: the record is live while the store is borrowed, and export indices are valid.
         unsafe {
             let module = &(&(*instance).module).0;
-            let export = module.exports.get(*module.export_index.get(name)?)?;
-            Some(item(instance, self.store, export.item))
+            Some(item(instance, self.store, module.export(name)?))
         }
     }
 
@@ -109,7 +108,7 @@ impl Instance {
         let instance = store.as_context_mut().0.core.instance(*self);
         // SAFETY: the record is live while the store is borrowed, and export indices are valid.
         unsafe {
-            let exports = (&(*instance).module).0.exports.iter();
+            let exports = (&(*instance).module).0.exports();
             exports
                 .map(|export| {
                     (
@@ -168,6 +167,19 @@ impl Instance {
     pub fn get_global(&self, store: impl AsContextMut, name: &str) -> Option<Global> {
         self.get_export(store, name)?.into_global()
     }
+}
+
+/// How many functions of each instance (by its group) are translated, and the bytes of their code.
+pub(crate) fn translated<T: 'static>(
+    store: &super::store::StoreContext<'_, T>,
+) -> std::collections::HashMap<u32, (usize, usize)> {
+    let mut sizes = std::collections::HashMap::new();
+    for (_, code) in store.0.core.code.iter() {
+        let (functions, bytes): &mut (usize, usize) = sizes.entry(code.group).or_default();
+        *functions += usize::from(!code.record.is_null());
+        *bytes += size_of_val(&*code.words) + size_of_val(&*code.places);
+    }
+    sizes
 }
 
 /// The handle of something in an instance's index spaces.

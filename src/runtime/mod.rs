@@ -37,6 +37,7 @@ mod value;
 pub use func::Func;
 pub use global::Global;
 pub use host::{Caller, HostResults, IntoFunc};
+pub(crate) use instance::translated;
 pub use instance::{Extern, Instance};
 pub use limits::{InterruptHandle, ResourceLimiter, StoreLimits};
 pub use linker::Linker;

@@ -86,8 +86,9 @@ pub(crate) enum FuncKind {
 /// can put one closure into many stores.
 pub(crate) type HostFunc = Arc<dyn Fn(*mut (), &mut [u64]) -> Result<()> + Send + Sync>;
 
-/// Finds the function that a deferred one stands for: gets the store as [`HostFunc`] does.
-pub(crate) type HostResolve = Arc<dyn Fn(*mut ()) -> Result<*mut FuncRec> + Send + Sync>;
+/// Finds the function that a deferred one stands for: gets the store as [`HostFunc`] does. Says whether the deferred
+/// function is bound to it for good, or only calls it this time.
+pub(crate) type HostResolve = Arc<dyn Fn(*mut ()) -> Result<(*mut FuncRec, bool)> + Send + Sync>;
 
 /// A linear memory. `base` and `len` are what the handlers load into their registers.
 #[repr(C)]

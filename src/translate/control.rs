@@ -4,9 +4,9 @@
 //! skipped up to the end or `else` of its block.
 
 use super::emit::{Fixup, NONE};
-use super::stack::{Operand, Place, Popped};
 use super::locals::Assigned;
-use super::{NEAR, Translator, class};
+use super::stack::{Operand, Place, Popped};
+use super::{Callee, NEAR, Translator, class};
 use crate::error::Result;
 use crate::ir::ops::Family;
 use crate::module::{FuncType, ValType};
@@ -152,8 +152,8 @@ impl Translator<'_> {
         };
         if !self.dead {
             self.settle_from(block.height);
-            let start = self.out.emit(Family::Jump.form(0), 0);
-            block.fixups.push(Fixup::Displacement { start, field: 12 });
+            let fixup = self.jump();
+            block.fixups.push(fixup);
             self.zeroing.leave(&mut block.assigned);
         }
         self.zeroing.restart(&block.assigned);
@@ -308,8 +308,40 @@ impl Translator<'_> {
     }
 
     fn jump_to(&mut self, depth: u32) {
-        let start = self.out.emit(Family::Jump.form(0), 0);
-        self.link(depth, Fixup::Displacement { start, field: 12 });
+        let index = self.blocks.len().saturating_sub(1 + depth as usize);
+        if let Some(start) = self.blocks.get(index).and_then(|block| block.loop_start)
+            && self.out.repeat_loop_head(start)
+        {
+            return;
+        }
+        let fixup = self.jump();
+        self.link(depth, fixup);
+    }
+
+    /// A jump; a copy that was emitted last is done by it.
+    fn jump(&mut self) -> Fixup {
+        let copy = self.out.last.map(|last| (last, self.out.op(last)));
+        let start = match copy {
+            Some((last, op)) if op == Family::Copy.form(0) || op == Family::Copy.form(4) => {
+                let word = self.out.code[last + 1];
+                self.out.retract();
+                let form = if op == Family::Copy.form(0) { 1 } else { 2 };
+                let start = self.out.emit(Family::Jump.form(form), word & 0xffff_ffff);
+                if form == 2 {
+                    self.out.push(word >> 32);
+                }
+                start
+            }
+            Some((last, op)) if op == Family::Copy.form(3) && !self.out.is_relocated(last) => {
+                let (word, value) = (self.out.code[last + 1], self.out.code[last + 2]);
+                self.out.retract();
+                let start = self.out.emit(Family::Jump.form(3), word);
+                self.out.push(value);
+                start
+            }
+            _ => self.out.emit(Family::Jump.form(0), 0),
+        };
+        Fixup::Displacement { start, field: 12 }
     }
 
     pub(super) fn branch(&mut self, depth: u32) {
@@ -391,10 +423,15 @@ impl Translator<'_> {
     fn return_values(&mut self, results: &[ValType]) {
         match results {
             [] => {
-                self.out.emit(Family::Return.form(0), 0);
+                if !self.return_behind_sum(None) {
+                    self.out.emit(Family::Return.form(0), 0);
+                }
             }
             [ty] => {
                 let popped = self.pop();
+                if self.return_of_operator(popped) {
+                    return;
+                }
                 // The immediate of a return is 32 bits wide.
                 let narrow = match popped.place {
                     Place::Const(value) => {
@@ -403,6 +440,10 @@ impl Translator<'_> {
                     _ => false,
                 };
                 match self.operand(popped, narrow && !ty.is_float()) {
+                    Operand::Acc if self.return_behind_sum(None) => return,
+                    Operand::Slot(slot) if !ty.is_float() && self.return_behind_sum(Some(slot)) => {
+                        return;
+                    }
                     Operand::Acc => self.out.emit(Family::Return.form(0), 0),
                     Operand::Slot(slot) => self
                         .out
@@ -419,6 +460,37 @@ impl Translator<'_> {
                 self.out.emit(Family::Return.form(0), 0);
             }
         }
+    }
+
+    /// The operator that was the last instruction makes the function's only result: it returns.
+    fn return_of_operator(&mut self, popped: Popped) -> bool {
+        let Place::Acc { producer } = popped.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let op = self.out.op(producer);
+        match op.returning() {
+            Some(op) => self.out.code[producer] = u64::from(op.0),
+            None => return false,
+        }
+        true
+    }
+
+    /// The last instruction put a sum into a global, as functions do that give their part of the stack back: it returns, with
+    /// the result in this slot or in the accumulator.
+    fn return_behind_sum(&mut self, slot: Option<u64>) -> bool {
+        let Some(last) = self.out.last else {
+            return false;
+        };
+        if self.out.op(last) != Family::GlobalSet.form(4) {
+            return false;
+        }
+        let form = if slot.is_some() { 5 } else { 4 };
+        self.out.code[last] = u64::from(Family::Return.form(form).0);
+        self.out.code[last + 1] |= slot.unwrap_or(0) << 16;
+        true
     }
 
     /// Brings the arguments of a call to the first slots of the callee's frame, two slots above their own
@@ -497,6 +569,9 @@ impl Translator<'_> {
                 .emit_at(Family::CallFar.form(0), u64::from(delta) | frame);
         } else {
             let delta = u64::from(delta) & 0xffff;
+            if self.call_with_copy(delta, &callee) {
+                return self.called(base, ty.results());
+            }
             match self.take_last_argument() {
                 Some((class, slot)) => self
                     .out
@@ -506,6 +581,38 @@ impl Translator<'_> {
         }
         self.out.push(callee.code);
         self.called(base, ty.results());
+    }
+
+    /// If the last instruction makes arguments of slots or a constant: it becomes part of the call.
+    fn call_with_copy(&mut self, delta: u64, callee: &Callee) -> bool {
+        let Some(last) = self.out.last else {
+            return false;
+        };
+        let op = self.out.op(last);
+        let word = self.out.code[last + 1];
+        let (dst, src) = (word & 0xffff, word >> 16 & 0xffff);
+        let (form, source, more) = if op == Family::Copy.form(0) {
+            (0, src, 0)
+        } else if op == Family::Copy.form(4) {
+            (1, src, word >> 32)
+        } else if op == Family::Copy.form(3)
+            && !self.out.is_relocated(last)
+            && u32::try_from(self.out.code[last + 2]).is_ok()
+        {
+            (2, self.out.code[last + 2], 0)
+        } else if op == Family::AddSlot.form(0) {
+            (3, word >> 32, src)
+        } else {
+            return false;
+        };
+        self.out.retract();
+        self.out.emit_at(
+            Family::CallCopy.form(form),
+            delta | dst << 16 | source << 32,
+        );
+        self.out.push(more | u64::from(callee.frame) << 32);
+        self.out.push(callee.code);
+        true
     }
 
     /// If the last instruction puts an accumulator into a slot: takes it back, gives class and slot.

@@ -3,7 +3,7 @@
 
 use super::Field;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::ops::Op;
+use crate::ir::ops::{Family, Op};
 
 /// No instruction.
 pub(super) const NONE: usize = usize::MAX;
@@ -16,6 +16,9 @@ const WORDS_BESIDES: usize = 1 << 16;
 /// Most words of a function: displacements, in bytes, and word numbers fit 32 bits by a wide margin (one operator
 /// adds a few hundred thousand words at most).
 const MOST_WORDS: usize = 1 << 26;
+
+/// Most instructions at a loop's start that are repeated.
+const MOST_REPEATED: usize = 4;
 
 /// Code under construction.
 #[derive(Default)]
@@ -31,6 +34,8 @@ pub(super) struct Emitter {
     pub offset: u32,
     /// Most words that the function may become.
     pub limit: usize,
+    /// Until the code is this long, all lists have room.
+    roomy_until: usize,
     /// Start of the last instruction, [`NONE`] behind a label: it may be patched or fused.
     pub last: Option<usize>,
     /// Start of the one before, if no label lies between.
@@ -46,6 +51,33 @@ pub(super) enum Fixup {
     Entry { word: usize },
 }
 
+/// Entries that an operator of usual size adds at most.
+const USUAL: usize = 32;
+
+/// Makes room for an operator of usual size in one of the lists of a translation.
+#[inline]
+pub(super) fn room_in<E>(list: &mut Vec<E>) -> Result<()> {
+    if list.capacity() - list.len() >= 4 {
+        return Ok(());
+    }
+    room_for(list, list.len().max(USUAL))
+}
+
+/// Makes room for so many more entries.
+pub(super) fn room_for<E>(list: &mut Vec<E>, more: usize) -> Result<()> {
+    list.try_reserve(more)
+        .map_err(|_| no_memory((list.len() + more).saturating_mul(size_of::<E>())))
+}
+
+#[cold]
+fn no_memory(bytes: usize) -> Error {
+    Error::new(ErrorKind::Limit {
+        what: "memory of the system for the code of a function".to_owned(),
+        needed: bytes as u64,
+        allowed: 0,
+    })
+}
+
 impl Emitter {
     /// An empty buffer for the code of a body of this many bytes.
     pub fn for_body(bytes: usize) -> Emitter {
@@ -58,19 +90,44 @@ impl Emitter {
         }
     }
 
-    /// An error if the code has become longer than a body of its size can need.
-    pub fn within_limit(&self) -> Result<()> {
-        if self.code.len() <= self.limit {
+    /// An error if the code has become longer than a body of its size can need, or if the system has no memory for
+    /// more of it: a huge function must not be the end of the host. Asked before every operator.
+    #[inline]
+    pub fn within_limit(&mut self) -> Result<()> {
+        if self.code.len() < self.roomy_until {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Limit {
-            what: format!(
-                "words of translated code of the function at byte {:#x}",
-                self.offset
-            ),
-            needed: self.code.len() as u64,
-            allowed: self.limit as u64,
-        }))
+        self.make_room()
+    }
+
+    /// Makes room in all lists for as much code as there is, as a vector grows by itself.
+    #[cold]
+    fn make_room(&mut self) -> Result<()> {
+        let words = self.code.len();
+        if words > self.limit {
+            return Err(Error::new(ErrorKind::Limit {
+                what: format!(
+                    "words of translated code of the function at byte {:#x}",
+                    self.offset
+                ),
+                needed: words as u64,
+                allowed: self.limit as u64,
+            }));
+        }
+        let more = words.max(2 * USUAL);
+        room_for(&mut self.code, more)?;
+        // Each entry of these belongs to another instruction of two words or more.
+        room_for(&mut self.starts, more / 2)?;
+        room_for(&mut self.places, more / 2)?;
+        room_for(&mut self.relocations, USUAL)?;
+        self.roomy_until = (words + more - USUAL).min(self.limit + 1);
+        Ok(())
+    }
+
+    /// Makes room for a jump table.
+    pub fn room_for_table(&mut self, entries: usize) -> Result<()> {
+        room_for(&mut self.code, 2 * entries + USUAL)?;
+        room_for(&mut self.jump_entries, entries)
     }
 
     /// Where the next instruction will start.
@@ -129,11 +186,96 @@ impl Emitter {
         self.last = self.before.take();
     }
 
+    /// Whether the last instruction, which starts here, holds the value of a cell.
+    pub fn is_relocated(&self, start: usize) -> bool {
+        self.relocations
+            .last()
+            .is_some_and(|field| field.word > start)
+    }
+
+    /// If the last two instructions each add a constant to a slot and write a slot, they become one.
+    pub fn merge_steps(&mut self) {
+        let step = Family::I32Add.form(7);
+        if let (Some(before), Some(last)) = (self.before, self.last)
+            && before + 2 == last
+            && self.op(last) == step
+            && (self.op(before) == step || self.op(before) == Family::AddSlot.form(0))
+            && !self.is_relocated(before)
+        {
+            self.code[before] = u64::from(Family::AddTwo.form(0).0);
+            self.code.remove(last);
+            self.starts.pop();
+            self.last = Some(before);
+            self.before = None;
+        }
+    }
+
+    /// The place in the module that an instruction came from.
+    pub fn place_of(&self, start: usize) -> Option<u32> {
+        let found = self
+            .places
+            .binary_search_by_key(&(start as u32), |(word, _)| *word);
+        found
+            .ok()
+            .and_then(|n| self.places.get(n))
+            .map(|(_, place)| *place)
+    }
+
+    /// Repeats the few instructions at the start of a loop that lead to a jump table, and the jump through it, if that is all
+    /// that there is: in place of a jump to the loop.
+    pub fn repeat_loop_head(&mut self, loop_start: usize) -> bool {
+        let Ok(first) = self.starts.binary_search(&(loop_start as u32)) else {
+            return false;
+        };
+        let mut end = first;
+        loop {
+            let Some(start) = self.starts.get(end).map(|start| *start as usize) else {
+                return false;
+            };
+            let op = self.op(start);
+            if op.is(Family::BrTable) {
+                break;
+            }
+            if end - first == MOST_REPEATED || !op.is_plain() {
+                return false;
+            }
+            end += 1;
+        }
+        let table = self.starts[end] as usize;
+        if self
+            .relocations
+            .iter()
+            .any(|field| (loop_start..table).contains(&field.word))
+        {
+            return false;
+        }
+        for n in first..end {
+            let (start, behind) = (self.starts[n] as usize, self.starts[n + 1] as usize);
+            if let Some(place) = self.place_of(start) {
+                self.places.push((self.code.len() as u32, place));
+            }
+            let op = self.op(start);
+            self.emit(op, self.code[start + 1]);
+            self.code.extend_from_within(start + 2..behind);
+        }
+        let form = self.op(table).form() % 2 + 2;
+        let start = self.emit(Family::BrTable.form(form), self.code[table + 1]);
+        let displacement = (table as i64 + 2 - start as i64) * 8;
+        self.push(u64::from(displacement as i32 as u32));
+        true
+    }
+
     /// Takes a finished instruction out of the whole. No displacement may lead over it.
     pub fn remove(&mut self, place: usize, words: usize) {
         self.code.drain(place..place + words);
         self.starts.retain(|start| *start as usize != place);
-        let moved = |word: u32| word - if word as usize > place { words as u32 } else { 0 };
+        let moved = |word: u32| {
+            word - if word as usize > place {
+                words as u32
+            } else {
+                0
+            }
+        };
         for start in &mut self.starts {
             *start = moved(*start);
         }

@@ -4,7 +4,7 @@
 use super::emit::Fixup;
 use super::stack::{Operand, Place, Popped};
 use super::{Field, Translator, class};
-use crate::ir::ops::{BRANCH, Family, Op};
+use crate::ir::ops::{BRANCH, Family, Op, PAIR_FIRST, PAIR_IMMEDIATE, SELECT, pair_of};
 use crate::module::ValType;
 
 /// Address forms of loads (result in the accumulator).
@@ -18,6 +18,7 @@ mod address {
     pub const SCALED: u16 = 12;
     pub const SLOT_SCALED: u16 = 14;
     pub const OTHER_MEMORY: u16 = 16;
+    pub const ACC_SCALED: u16 = 18;
 }
 
 /// An address as the fields of a load or store.
@@ -32,6 +33,9 @@ struct Address {
     cell: Option<((u32, u32), u32)>,
 }
 
+/// No word @16.
+const NO_WORD: u64 = u64::MAX;
+
 /// Forms of value operators, by operands.
 mod operands {
     pub const SS: u16 = 0;
@@ -39,6 +43,9 @@ mod operands {
     pub const SA: u16 = 4;
     pub const SI: u16 = 6;
     pub const AI: u16 = 8;
+    pub const IS: u16 = 10;
+    pub const IA: u16 = 12;
+    pub const AA: u16 = 14;
 }
 
 impl Translator<'_> {
@@ -158,6 +165,9 @@ impl Translator<'_> {
             std::mem::swap(&mut x, &mut y);
         }
         self.free_acc(class(result));
+        if self.shift_and(family, x, y, result) {
+            return;
+        }
         let address =
             |popped: Popped| matches!(popped.place, Place::Sum(..) | Place::Scaled { .. });
         if class(result) == 0 {
@@ -168,13 +178,122 @@ impl Translator<'_> {
                 x = self.force(x);
             }
         }
-        let mut left = self.operand(x, false);
+        let constant_first = family.is_binary()
+            && !family.commutes()
+            && matches!(x.place, Place::Const(_))
+            && !constant(y);
+        let mut left = self.operand(x, constant_first);
         let right = self.operand(y, true);
-        if left == Operand::Acc && right == Operand::Acc {
+        if left == Operand::Acc && right == Operand::Acc && !family.doubles() {
             // Both are the local that the accumulator holds.
             left = Operand::Slot(self.slot_operand(if x.is_acc() { y } else { x }));
         }
+        if self.pair(family, x, y, left, right, result) {
+            return;
+        }
         self.emit_binary(family, left, right, y.ty, result);
+    }
+
+    /// A shifted local that is no address: the pair of shift and operator, if there is one.
+    fn shift_and(&mut self, family: Family, x: Popped, y: Popped, result: ValType) -> bool {
+        let plain = |popped: Popped| match popped.place {
+            Place::Scaled {
+                base: None,
+                index,
+                shift,
+                offset: 0,
+            } => Some((index, shift)),
+            _ => None,
+        };
+        let (scaled, other, is_right) = match (plain(x), plain(y)) {
+            (Some(scaled), None) => (scaled, y, false),
+            (None, Some(scaled)) => (scaled, x, !family.commutes()),
+            _ => return false,
+        };
+        let Some(pair) = pair_of(Family::I32Shl.form(operands::SI), family, is_right) else {
+            return false;
+        };
+        let index = self.near(self.local_slot(scaled.0));
+        let (form, third) = match other.place {
+            Place::Const(value) => (PAIR_IMMEDIATE, u64::from(value as u32)),
+            _ => (0, self.slot_operand(other)),
+        };
+        let start = self.out.emit(
+            pair.form(form + operands::SI),
+            index << 16 | u64::from(scaled.1) << 32,
+        );
+        self.out.push(third);
+        self.result(start, result);
+        true
+    }
+
+    /// If one operand was just made by an operator that the table pairs with this one: both become one instruction.
+    fn pair(
+        &mut self,
+        family: Family,
+        x: Popped,
+        y: Popped,
+        left: Operand,
+        right: Operand,
+        result: ValType,
+    ) -> bool {
+        let (popped, other, is_right) = match (left, right) {
+            (Operand::Acc, other) => (x, other, false),
+            (other, Operand::Acc) => (y, other, true),
+            _ => return false,
+        };
+        let Place::Acc { producer } = popped.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let first = self.out.op(producer);
+        if first.form() >= operands::AA || !first.form().is_multiple_of(2) {
+            return false;
+        }
+        let swapped = is_right && family.commutes();
+        let Some(pair) = pair_of(first, family, is_right && !swapped) else {
+            return false;
+        };
+        let (third, immediate) = match other {
+            Operand::Slot(slot) => (slot, false),
+            Operand::Imm(value, None) if !result.is_float() && is_short(family, value) => {
+                (u64::from(value as u32), true)
+            }
+            _ => return false,
+        };
+        // An immediate of the first operator becomes a short one.
+        let mut word = self.out.code[producer + 1];
+        if first.form() >= operands::SI {
+            if self
+                .out
+                .relocations
+                .last()
+                .is_some_and(|field| field.word > producer)
+            {
+                return false;
+            }
+            match self.out.code.get(producer + 2) {
+                None => {}
+                Some(_) if result.is_float() => return false,
+                Some(value) if i32::try_from(*value as i64).is_ok() => {
+                    word |= u64::from(*value as u32) << 32;
+                }
+                Some(_) => return false,
+            }
+        }
+        let form = match (first.form(), immediate) {
+            (form, false) if form >= operands::IS => PAIR_FIRST + form - operands::IS,
+            (form, true) if form >= operands::IS => return false,
+            (form, true) => PAIR_IMMEDIATE + form,
+            (form, false) => form,
+        };
+        self.out.retract();
+        let start = self.out.emit(pair.form(form), word);
+        self.out.push(third);
+        self.result(start, result);
+        true
     }
 
     fn emit_binary(
@@ -191,10 +310,12 @@ impl Translator<'_> {
             (Operand::Slot(a), Operand::Imm(value, _)) => (operands::SI, a << 16, Some(value)),
             (Operand::Acc, Operand::Imm(value, _)) => (operands::AI, 0, Some(value)),
             (Operand::Slot(a), _) => (operands::SA, a << 16, None),
-            // An immediate is never a first operand, and two accumulators were told apart above.
-            _ => (operands::AS, 0, None),
+            (Operand::Imm(value, _), Operand::Slot(b)) => (operands::IS, b << 16, Some(value)),
+            (Operand::Imm(value, _), _) => (operands::IA, 0, Some(value)),
+            (Operand::Acc, Operand::Acc) => (operands::AA, 0, None),
         };
-        let wide = operand_type != ValType::I32 && !counts_bits(family);
+        let counts = counts_bits(family) && form < operands::IS;
+        let wide = operand_type != ValType::I32 && !counts;
         let word = match immediate {
             Some(value) if !wide => word | u64::from(value as u32) << 32,
             _ => word,
@@ -334,7 +455,9 @@ impl Translator<'_> {
         }
         if let Some((form, a, b)) = self.take_address_add(popped) {
             let start = self.out.emit_at(family.form(form), a << 16 | offset << 32);
-            self.out.push(b);
+            if b != NO_WORD {
+                self.out.push(b);
+            }
             return self.result(start, result);
         }
         let Address {
@@ -356,8 +479,8 @@ impl Translator<'_> {
         self.result(start, result);
     }
 
-    /// If the address was just made by an `i32.add` of slots or accumulator and slot: takes the addition
-    /// back and gives the form and the slots.
+    /// If the address was just made by an `i32.add` of slots or accumulator and slot, or by a shift of the accumulator:
+    /// takes that back and gives the form, the field @10 and the word @16.
     fn take_address_add(&mut self, popped: Popped) -> Option<(u16, u64, u64)> {
         let Place::Acc { producer } = popped.place else {
             return None;
@@ -374,6 +497,8 @@ impl Translator<'_> {
             (address::ACC_SLOT, 0, b)
         } else if op == Family::I32Add.form(operands::SA) {
             (address::ACC_SLOT, 0, a)
+        } else if op == Family::I32Shl.form(operands::AI) {
+            (address::ACC_SCALED, word >> 32 & 31, NO_WORD)
         } else {
             return None;
         };
@@ -395,6 +520,9 @@ impl Translator<'_> {
             self.out
                 .emit_at(family.form(form), base | word | offset << 32);
             self.out.push(self.environment.memory(memory));
+            return;
+        }
+        if family == Family::I32Store && self.add_to_memory(base, value, offset) {
             return;
         }
         let mut source = self.operand(value, true);
@@ -460,6 +588,52 @@ impl Translator<'_> {
         }
     }
 
+    /// A constant added to what was loaded from the same address: one instruction.
+    fn add_to_memory(&mut self, base: Popped, value: Popped, offset: u64) -> bool {
+        let (Place::Local(local), Some(load), Some(add)) =
+            (base.place, self.out.before, self.out.last)
+        else {
+            return false;
+        };
+        let op = self.out.op(add);
+        let is_value = match value.place {
+            Place::Acc { producer } => producer == add,
+            Place::Local(local) => {
+                self.acc_local[0] == Some(local) && op == Family::I32Add.form(operands::AI + 1)
+            }
+            _ => false,
+        };
+        let loaded = u64::from(self.local_slot(local)) << 16 | offset << 32;
+        let fits = is_value
+            && !self.far
+            && u32::try_from(offset).is_ok()
+            && !self.acc_taken(0)
+            && (op == Family::I32Add.form(operands::AI)
+                || op == Family::I32Add.form(operands::AI + 1))
+            && self.out.op(load) == Family::I32Load.form(address::SLOT)
+            && load + 2 == add
+            && self.out.code[load + 1] & !0xffff == loaded
+            && !self.out.is_relocated(load);
+        // The sum may not have gone into the local that is the address.
+        let target = self.out.code[add + 1] & 0xffff;
+        if !fits || (op.form() == operands::AI + 1 && target == u64::from(self.local_slot(local))) {
+            return false;
+        }
+        let constant = self.out.code[add + 1] >> 32;
+        let place = self.out.place_of(load);
+        self.out.retract();
+        self.out.retract();
+        if let Some(place) = place {
+            self.out.places.push((self.out.here() as u32, place));
+        }
+        self.out.emit(
+            Family::AddMemory.form(op.form() - operands::AI),
+            target | loaded,
+        );
+        self.out.push(constant);
+        true
+    }
+
     /// `select`.
     pub(super) fn select(&mut self) {
         let condition = self.pop();
@@ -467,6 +641,9 @@ impl Translator<'_> {
         let x = self.pop();
         self.max_height = self.max_height.max(self.stack.len() + 5);
         let ty = y.ty;
+        if !ty.is_float() && self.select_by_comparison(condition, x, y) {
+            return;
+        }
         let condition_in_acc = condition.is_acc();
         let x_slot = self.slot_operand(x);
         let y_slot = self.slot_operand(y);
@@ -489,6 +666,87 @@ impl Translator<'_> {
         self.result(start, ty);
     }
 
+    /// If an integer comparison was just made for the select: one instruction. A value that the instruction before made
+    /// stays in the accumulator.
+    fn select_by_comparison(&mut self, condition: Popped, x: Popped, y: Popped) -> bool {
+        let Place::Acc { producer } = condition.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let op = self.out.op(producer);
+        let (family, form) = match op.comparison() {
+            Some((family, form)) if family.compares_integers() => (family, form),
+            None if op.is(Family::I32And)
+                && op.form() < operands::IS
+                && op.form().is_multiple_of(2) =>
+            {
+                (Family::I32Tst, op.form())
+            }
+            _ => return false,
+        };
+        let relocated = self
+            .out
+            .relocations
+            .last()
+            .is_some_and(|field| field.word > producer);
+        let mut word = self.out.code[producer + 1];
+        // The operands' places as the select forms have them: ss as si ai.
+        let (form, word_of_b) = match form {
+            operands::SS => (0, word >> 32 & 0xffff),
+            operands::AS => (2, word >> 32 & 0xffff),
+            operands::SI => (4, word >> 32),
+            operands::AI => (6, word >> 32),
+            _ => return false,
+        };
+        word = word & 0xffff_0000 | word_of_b << 32;
+        match self.out.code.get(producer + 2) {
+            _ if relocated => return false,
+            None => {}
+            Some(value) if i32::try_from(*value as i64).is_ok() => {
+                word |= u64::from(*value as u32) << 32;
+            }
+            Some(_) => return false,
+        }
+        // With an operand in the accumulator the values are in slots.
+        let before = self.out.before.filter(|_| form == 0 || form == 4);
+        let (x_in_acc, y_in_acc) = match before {
+            Some(before) if self.makes(before, y) => (false, true),
+            Some(before) if self.makes(before, x) => (true, false),
+            _ => (false, false),
+        };
+        self.out.retract();
+        let mut more = 0;
+        if !x_in_acc {
+            more |= self.slot_operand(x);
+        }
+        if !y_in_acc {
+            more |= self.slot_operand(y) << 16;
+        }
+        let form = match (x_in_acc, y_in_acc, form) {
+            (true, _, form) => 8 + form / 2,
+            (_, true, form) => 12 + form / 2,
+            (_, _, form) => form,
+        };
+        let start = self.out.emit(family.form(SELECT + form), word);
+        self.out.push(more);
+        self.result(start, y.ty);
+        true
+    }
+
+    /// Whether the instruction leaves the value in the accumulator as well as in its slot.
+    fn makes(&self, instruction: usize, popped: Popped) -> bool {
+        let slot = match popped.place {
+            Place::Slot => self.height_slot(popped.height),
+            Place::Local(local) => self.local_slot(local),
+            _ => return false,
+        };
+        !self.far
+            && self.out.op(instruction).stores_result()
+            && self.out.code[instruction + 1] & 0xffff == u64::from(slot)
+    }
+
     /// A branch that is taken if the popped value is not zero (or is zero); its displacement is still open.
     pub(super) fn branch_on(&mut self, nonzero: bool) -> Fixup {
         let popped = self.pop();
@@ -496,6 +754,9 @@ impl Translator<'_> {
             && self.out.last == Some(producer)
             && let Some(fixup) = self.branch_on_comparison(producer, nonzero)
         {
+            return fixup;
+        }
+        if let Some(fixup) = self.branch_on_load(popped, nonzero) {
             return fixup;
         }
         let popped = if self.acc_taken(0) {
@@ -511,9 +772,50 @@ impl Translator<'_> {
         let family = if nonzero { Family::BrNz } else { Family::BrZ };
         let start = match self.operand(popped, false) {
             Operand::Slot(slot) => self.out.emit(family.form(0), slot),
-            _ => self.out.emit(family.form(1), 0),
+            _ => match self.out.last {
+                // The accumulator was just kept in a slot.
+                Some(last) if self.out.op(last) == Family::Copy.form(1) => {
+                    self.out.code[last] = u64::from(family.form(2).0);
+                    last
+                }
+                _ => self.out.emit(family.form(1), 0),
+            },
         };
         Fixup::Displacement { start, field: 12 }
+    }
+
+    /// The load that was the last instruction decides the branch: one instruction.
+    fn branch_on_load(&mut self, popped: Popped, nonzero: bool) -> Option<Fixup> {
+        let last = self.out.last?;
+        let op = self.out.op(last);
+        let family = match () {
+            () if op.is(Family::I32Load) => Family::LoadBr,
+            () if op.is(Family::I32Load8U) => Family::LoadBr8,
+            () => return None,
+        };
+        let stores = op.form() % 2;
+        let is_value = match popped.place {
+            Place::Acc { producer } => producer == last,
+            Place::Local(local) => stores == 1 && self.acc_local[0] == Some(local),
+            _ => false,
+        };
+        let (address, constant) = match op.form() - stores {
+            address::SLOT => (0, 0),
+            address::SLOT_IMM => (4, *self.out.code.get(last + 2)?),
+            address::ACC => (8, 0),
+            _ => return None,
+        };
+        if !is_value || self.out.is_relocated(last) {
+            return None;
+        }
+        let form = address + stores * 2 + u16::from(nonzero);
+        self.out.code[last] = u64::from(family.form(form).0);
+        self.out.code.truncate(last + 2);
+        self.out.push(constant & 0xffff_ffff);
+        Some(Fixup::Displacement {
+            start: last,
+            field: 20,
+        })
     }
 
     /// `local += constant` was the last instruction and decides the branch: one instruction.
@@ -619,15 +921,20 @@ impl Translator<'_> {
         let kind = (family as u16).checked_sub(Family::I32Eq as u16)?;
         let fits = kind <= Family::I32GeU as u16 - Family::I32Eq as u16
             && matches!(form, operands::AS | operands::AI)
-            && update + 2 == producer
-            && self.out.op(update) == Family::I32Add.form(operands::SI + 1);
+            && update + 2 == producer;
+        let adds_slot = if self.out.op(update) == Family::I32Add.form(operands::SI + 1) {
+            0
+        } else if self.out.op(update) == Family::I32Add.form(operands::SS + 1) {
+            2
+        } else {
+            return None;
+        };
         if !fits {
             return None;
         }
         let immediate = form == operands::AI;
-        let op = Op(
-            (Family::AddBrEq as u16 + kind) * crate::ir::ops::FORMS as u16 + u16::from(immediate),
-        );
+        let form = adds_slot + u16::from(immediate);
+        let op = Op((Family::AddBrEq as u16 + kind) * crate::ir::ops::FORMS as u16 + form);
         self.out.code[update] = u64::from(op.0);
         if immediate {
             self.out.push(0);
@@ -640,6 +947,13 @@ impl Translator<'_> {
             field: 16,
         })
     }
+}
+
+/// Whether a constant is what 32 bits become when they are sign-extended to the operator's type.
+fn is_short(family: Family, value: u64) -> bool {
+    (family as u16) < Family::I64Add as u16
+        || counts_bits(family)
+        || i32::try_from(value as i64).is_ok()
 }
 
 /// Whether a comparison compares 32-bit integers.

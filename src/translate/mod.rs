@@ -15,6 +15,7 @@
 mod control;
 mod emit;
 mod fuse;
+mod listing;
 mod locals;
 mod stack;
 mod visit;

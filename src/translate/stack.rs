@@ -177,6 +177,19 @@ impl Translator<'_> {
     /// `dst = constant`.
     pub fn copy_const(&mut self, dst: u32, value: u64) {
         let target = self.target(dst);
+        if let Some(last) = self.out.last
+            && self.out.op(last) == Family::Copy.form(3)
+            && u32::try_from(value).is_ok()
+            && u32::try_from(self.out.code[last + 2]).is_ok()
+            && !self.out.is_relocated(last)
+            && !(self.far && dst > NEAR)
+        {
+            // Two constants in one instruction.
+            self.out.code[last] = u64::from(Family::Copy.form(5).0);
+            self.out.code[last + 1] |= target << 16;
+            self.out.code[last + 2] |= value << 32;
+            return;
+        }
         self.out.emit(Family::Copy.form(3), target);
         self.out.push(value);
         self.written(target, dst);
@@ -450,6 +463,7 @@ impl Translator<'_> {
                 if self.out.last == Some(producer) && self.patch(producer, dst) =>
             {
                 self.acc_local[class] = Some(local);
+                self.out.merge_steps();
             }
             Place::Acc { .. } => {
                 self.copy_acc(dst, class);

@@ -1,7 +1,7 @@
 //! One arm per WebAssembly operator.
 
 use super::Translator;
-use super::stack::{Operand, Place};
+use super::stack::{Operand, Place, Popped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::ops::Family;
 use crate::module::{RefType, ValType};
@@ -40,6 +40,8 @@ impl Translator<'_> {
             return Ok(false);
         }
         self.out.within_limit()?;
+        super::emit::room_in(&mut self.stack)?;
+        super::emit::room_in(&mut self.blocks)?;
         if let Some((_, count)) = self.checks.last_mut() {
             *count = count.saturating_add(1);
         }
@@ -57,7 +59,10 @@ impl Translator<'_> {
             Br { relative_depth } => self.branch(relative_depth),
             BrIf { relative_depth } => self.branch_if(relative_depth),
             BrTable { targets } => {
-                let mut depths = Vec::with_capacity(targets.len() as usize + 1);
+                let count = targets.len() as usize + 1;
+                let mut depths = Vec::new();
+                super::emit::room_for(&mut depths, count)?;
+                self.out.room_for_table(count)?;
                 for depth in targets.targets() {
                     depths.push(depth.map_err(super::unreadable)?);
                 }
@@ -315,12 +320,52 @@ impl Translator<'_> {
             self.out.push(value);
             return;
         }
+        if popped.ty == I32 && self.global_sum(&popped, global.address) {
+            return;
+        }
         let (form, word) = match self.operand(popped, false) {
             Operand::Slot(slot) => (0, slot),
             _ => (1 + super::class(popped.ty) as u16, 0),
         };
         self.out.emit(Family::GlobalSet.form(form), word);
         self.out.push(global.address);
+    }
+
+    /// The stack pointer, mostly: a global that becomes itself or a local plus a constant.
+    fn global_sum(&mut self, popped: &Popped, address: u64) -> bool {
+        if let Place::Sum(local, constant) = popped.place {
+            let slot = self.near(self.local_slot(local));
+            let word = slot | u64::from(constant) << 32;
+            self.out.emit(Family::GlobalSet.form(4), word);
+            self.out.push(address);
+            return true;
+        }
+        let (Some(get), Some(add)) = (self.out.before, self.out.last) else {
+            return false;
+        };
+        let op = self.out.op(add);
+        // The sum was just made and is the value: on the stack, or in the local that it was put into.
+        let is_value = match popped.place {
+            Place::Acc { producer } => producer == add,
+            Place::Local(local) => self.acc_local[0] == Some(local) && op == Family::I32Add.form(9),
+            _ => false,
+        };
+        let fits = is_value
+            && !self.acc_taken(0)
+            && (op == Family::I32Add.form(8) || op == Family::I32Add.form(9))
+            && self.out.op(get) == Family::GlobalGet.form(0)
+            && get + 3 == add
+            && self.out.code[get + 2] == address
+            && !self.out.is_relocated(get);
+        if !fits {
+            return false;
+        }
+        let word = self.out.code[add + 1];
+        self.out.retract();
+        self.out.retract();
+        self.out.emit(Family::GlobalAdd.form(op.form() - 8), word);
+        self.out.push(address);
+        true
     }
 
     fn memory_size(&mut self, memory: u32) {

@@ -7,6 +7,7 @@
 
 use crate::exec::cold;
 use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
+use crate::exec::handlers::numeric::Bin;
 use crate::exec::value::{Operand, Value, field16, field32, field64};
 use crate::runtime::records::{Ctx, Entry, FuncKind, FuncRec, TableRec};
 use crate::trap::TrapCode;
@@ -61,6 +62,51 @@ handler! {
         }
         link(new, ip.add(24), sp);
         D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
+    }
+}
+/// The rest of a call whose last arguments it copies: frame size @20, code @24.
+macro_rules! call_behind_copy {
+    ($D:ident; $ip:ident, $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
+        let new = $sp.add(field16($ip, 8));
+        if overflows(new, field32($ip, 20), $ctx) {
+            trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
+        }
+        link(new, $ip.add(32), $sp);
+        $D::next(field64($ip, 24) as *const u8, new, $mem, $len, $ctx, $acc, $facc)
+    }};
+}
+
+handler! {
+    /// Calls a function; a slot is its last argument.
+    [D: Dispatch]
+    call_copy(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 12)).put(sp, field16(ip, 10));
+        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The same with two slots.
+    [D: Dispatch]
+    call_copy_two(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 12)).put(sp, field16(ip, 10));
+        u64::slot(sp, field16(ip, 18)).put(sp, field16(ip, 16));
+        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The same with a constant.
+    [D: Dispatch]
+    call_imm(ip, sp, mem, len, ctx, acc, facc) {
+        u64::from(field32(ip, 12)).put(sp, field16(ip, 10));
+        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The same with a sum.
+    [D: Dispatch]
+    call_add(ip, sp, mem, len, ctx, acc, facc) {
+        u32::slot(sp, field16(ip, 16)).wrapping_add(field32(ip, 12)).put(sp, field16(ip, 10));
+        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -203,6 +249,37 @@ handler! {
     [D: Dispatch]
     ret_slot_f(ip, sp, mem, len, ctx, acc, facc) {
         give_back!(D; sp, mem, len, ctx, acc, f64::slot(sp, field16(ip, 10)))
+    }
+}
+handler! {
+    /// The stack pointer goes back; the result as in `ret`.
+    [D: Dispatch]
+    ret_sum(ip, sp, mem, len, ctx, acc, facc) {
+        let sum = u32::slot(sp, field16(ip, 8)).wrapping_add(field32(ip, 12));
+        *(field64(ip, 16) as *mut u64) = u64::from(sum);
+        give_back!(D; sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The stack pointer goes back; the result is in slot @10.
+    [D: Dispatch]
+    ret_sum_slot(ip, sp, mem, len, ctx, acc, facc) {
+        let sum = u32::slot(sp, field16(ip, 8)).wrapping_add(field32(ip, 12));
+        *(field64(ip, 16) as *mut u64) = u64::from(sum);
+        give_back!(D; sp, mem, len, ctx, u64::slot(sp, field16(ip, 10)), facc)
+    }
+}
+handler! {
+    /// Two operands; the result is the function's.
+    [D: Dispatch, O: Bin, X: Operand, Y: Operand]
+    ret_bin(ip, sp, mem, len, ctx, acc, facc) {
+        match O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) {
+            Ok(result) => {
+                let (acc, facc) = result.spread(acc, facc);
+                give_back!(D; sp, mem, len, ctx, acc, facc)
+            }
+            Err(code) => trap!(code; ip, sp, ctx),
+        }
     }
 }
 handler! {

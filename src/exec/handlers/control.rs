@@ -2,7 +2,7 @@
 
 use crate::exec::cold;
 use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
-use crate::exec::value::{Operand, field_disp, field32, keep_branch};
+use crate::exec::value::{Operand, Value, field_disp, field16, field32, field64, keep_branch};
 use crate::runtime::records::Ctx;
 use crate::trap::TrapCode;
 
@@ -10,6 +10,25 @@ handler! {
     /// Always jumps.
     [D: Dispatch]
     jump(ip, sp, mem, len, ctx, acc, facc) {
+        D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Copies one slot, or two, and jumps.
+    [D: Dispatch, const TWO: bool]
+    jump_copy(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 10)).put(sp, field16(ip, 8));
+        if TWO {
+            u64::slot(sp, field16(ip, 18)).put(sp, field16(ip, 16));
+        }
+        D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// Sets a slot and jumps.
+    [D: Dispatch]
+    jump_imm(ip, sp, mem, len, ctx, acc, facc) {
+        field64(ip, 16).put(sp, field16(ip, 8));
         D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc)
     }
 }
@@ -25,11 +44,32 @@ handler! {
     }
 }
 handler! {
+    /// The same of the accumulator, which also goes to slot d: the result of a call that is kept and tested.
+    [D: Dispatch, const NONZERO: bool]
+    br_copy(ip, sp, mem, len, ctx, acc, facc) {
+        acc.put(sp, field16(ip, 8));
+        if (acc as u32 != 0) == NONZERO {
+            keep_branch();
+            return D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
+        }
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
     /// Jumps through a table of (handler, ip): a mispredicted jump resolves after one load.
     [D: Dispatch, X: Operand]
     br_table(ip, sp, mem, len, ctx, acc, facc) {
         let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12)) as usize;
         let entry = ip.add(16 + 16 * index).cast::<u64>();
+        D::enter(*entry, *entry.add(1) as *const u8, sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The same with the pairs of another jump table.
+    [D: Dispatch, X: Operand]
+    br_table_far(ip, sp, mem, len, ctx, acc, facc) {
+        let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12)) as usize;
+        let entry = ip.offset(field_disp(ip, 16)).add(16 * index).cast::<u64>();
         D::enter(*entry, *entry.add(1) as *const u8, sp, mem, len, ctx, acc, facc)
     }
 }

@@ -4,7 +4,7 @@
 //! `ea + size <= len` cannot overflow. Multi-byte values are little-endian.
 
 use crate::exec::dispatch::{Dispatch, handler, trap};
-use crate::exec::value::{Value, field16, field32, field64};
+use crate::exec::value::{Value, field_disp, field16, field32, field64, keep_branch};
 use crate::runtime::records::{Ctx, MemoryRec};
 use crate::trap::TrapCode;
 
@@ -56,6 +56,8 @@ pub(in crate::exec) struct SlotImm;
 pub(in crate::exec) struct Scaled;
 /// Slot + (slot @20 << k @22) + imm @16.
 pub(in crate::exec) struct SlotScaled;
+/// Accumulator << k, in the place of the slot.
+pub(in crate::exec) struct AccScaled;
 /// A slot, in another memory.
 pub(in crate::exec) struct OtherMemory;
 
@@ -81,6 +83,8 @@ address!(SlotSlot, 24, |ip, sp, acc, AT| u32::slot(
 .wrapping_add(u32::slot(sp, field16(ip, 16))));
 address!(AccSlot, 24, |ip, sp, acc, AT| (acc as u32)
     .wrapping_add(u32::slot(sp, field16(ip, 16))));
+address!(AccScaled, 16, |ip, sp, acc, AT| (acc as u32)
+    << (field16(ip, AT) & 31));
 address!(Const, 16, |ip, sp, acc, AT| 0);
 address!(SlotImm, 24, |ip, sp, acc, AT| u32::slot(
     sp,
@@ -213,6 +217,45 @@ handler! {
             (false, size) => size,
         };
         D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
+    }
+}
+
+handler! {
+    /// Adds to four bytes in memory: a count of references.
+    [D: Dispatch, const STORE: bool]
+    add_memory(ip, sp, mem, len, ctx, acc, facc) {
+        let ea = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
+        if ea + 4 > len {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        }
+        let at = mem.add(ea).cast::<u32>();
+        let sum = u32::from_le(at.read_unaligned()).wrapping_add(field32(ip, 16));
+        at.write_unaligned(sum.to_le());
+        if STORE {
+            sum.put(sp, field16(ip, 8));
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, u64::from(sum), facc)
+    }
+}
+
+handler! {
+    /// A load that decides a branch.
+    [D: Dispatch, L: Load, Ad: Address, const STORE: bool, const NONZERO: bool]
+    load_branch(ip, sp, mem, len, ctx, acc, facc) {
+        let ea = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
+        if ea + L::SIZE > len {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        }
+        let result = L::read(mem.add(ea));
+        if STORE {
+            result.put(sp, field16(ip, 8));
+        }
+        let (acc, facc) = result.spread(acc, facc);
+        if (acc as u32 != 0) == NONZERO {
+            keep_branch();
+            return D::next(ip.offset(field_disp(ip, 20)), sp, mem, len, ctx, acc, facc);
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
     }
 }
 

@@ -36,11 +36,36 @@ handler! {
                     result.put(sp, field16(ip, 8));
                 }
                 let (acc, facc) = result.spread(acc, facc);
-                let size = if Y::IMMEDIATE && <O::B as Value>::WIDE { 24 } else { 16 };
+                let wide = (X::IMMEDIATE && <O::A as Value>::WIDE) || (Y::IMMEDIATE && <O::B as Value>::WIDE);
+                let size = if wide { 24 } else { 16 };
                 D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
             }
             Err(code) => trap!(code; ip, sp, ctx),
         }
+    }
+}
+
+handler! {
+    /// Two operators: the result of the first is the left (or right) operand of the second. Neither can trap.
+    [D: Dispatch, O: Bin, P: Bin, X: Operand, Y: Operand, Z: Operand, const RIGHT: bool, const STORE: bool]
+    pair(ip, sp, mem, len, ctx, acc, facc) {
+        let Ok(first) = O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) else {
+            std::hint::unreachable_unchecked()
+        };
+        let (i, f) = first.spread(0, 0.0);
+        let second = if RIGHT {
+            P::eval(Z::get(ip, sp, acc, facc), P::B::of(i, f))
+        } else {
+            P::eval(P::A::of(i, f), Z::get(ip, sp, acc, facc))
+        };
+        let Ok(result) = second else {
+            std::hint::unreachable_unchecked()
+        };
+        if STORE {
+            result.put(sp, field16(ip, 8));
+        }
+        let (acc, facc) = result.spread(acc, facc);
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
     }
 }
 
@@ -89,10 +114,10 @@ handler! {
 }
 
 handler! {
-    /// `d = acc = a + imm`, then a branch on the comparison of d with slot @20 or imm @24.
-    [D: Dispatch, O: Cmp, const IMM: bool]
+    /// `d = acc = a + b`, then a branch on the comparison of d with slot @20 or imm @24.
+    [D: Dispatch, O: Cmp, Y: Operand, const IMM: bool]
     add_branch(ip, sp, mem, len, ctx, acc, facc) {
-        let sum = u32::slot(sp, field16(ip, 10)).wrapping_add(field32(ip, 12));
+        let sum = u32::slot(sp, field16(ip, 10)).wrapping_add(Y::get::<u32>(ip, sp, acc, facc));
         sum.put(sp, field16(ip, 8));
         let (left, _) = sum.spread(0, 0.0);
         let left = O::A::of(left, 0.0);
@@ -129,6 +154,17 @@ handler! {
 }
 
 handler! {
+    /// `d = a + imm` twice, one after the other; the accumulator gets the second.
+    [D: Dispatch]
+    add_two(ip, sp, mem, len, ctx, acc, facc) {
+        u32::slot(sp, field16(ip, 10)).wrapping_add(field32(ip, 12)).put(sp, field16(ip, 8));
+        let sum = u32::slot(sp, field16(ip, 18)).wrapping_add(field32(ip, 20));
+        sum.put(sp, field16(ip, 16));
+        D::next(ip.add(24), sp, mem, len, ctx, u64::from(sum), facc)
+    }
+}
+
+handler! {
     /// `[base +] (index << k) + imm` into the accumulator, a slot, or both.
     [D: Dispatch, const BASE: bool, const ACC: bool, const SLOT: bool]
     lea(ip, sp, mem, len, ctx, acc, facc) {
@@ -159,6 +195,21 @@ handler! {
             value.put(sp, field16(ip, 8));
         }
         D::next(ip.add(16), sp, mem, len, ctx, value, facc)
+    }
+}
+
+handler! {
+    /// A comparison that selects. Both values are read before they are chosen from, so that the choice is a conditional
+    /// move: the one that the last instruction made is often the longer path.
+    [D: Dispatch, O: Cmp, X: Operand, Y: Operand, P: Operand, Q: Operand, const STORE: bool]
+    select_cmp(ip, sp, mem, len, ctx, acc, facc) {
+        let holds = O::test(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc));
+        let (x, y) = (P::get::<u64>(ip, sp, acc, facc), Q::get::<u64>(ip, sp, acc, facc));
+        let value = std::hint::select_unpredictable(holds, x, y);
+        if STORE {
+            value.put(sp, field16(ip, 8));
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, value, facc)
     }
 }
 

@@ -46,6 +46,15 @@ handler! {
     }
 }
 handler! {
+    /// `d = imm` twice, 32 bits each.
+    [D: Dispatch]
+    copy_imm2(ip, sp, mem, len, ctx, acc, facc) {
+        u64::from(field32(ip, 16)).put(sp, field16(ip, 8));
+        u64::from(field32(ip, 20)).put(sp, field16(ip, 10));
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
     /// Near slot = far slot.
     [D: Dispatch]
     copy_far_get(ip, sp, mem, len, ctx, acc, facc) {
@@ -126,6 +135,28 @@ handler! {
     global_set_f(ip, sp, mem, len, ctx, acc, facc) {
         *(field64(ip, 16) as *mut u64) = facc.to_bits();
         D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `cell = slot + imm`: the stack pointer goes back.
+    [D: Dispatch]
+    global_set_sum(ip, sp, mem, len, ctx, acc, facc) {
+        let sum = u32::slot(sp, field16(ip, 8)).wrapping_add(field32(ip, 12));
+        *(field64(ip, 16) as *mut u64) = u64::from(sum);
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `acc = cell += imm`, and in slot d: the stack pointer makes room.
+    [D: Dispatch, const STORE: bool]
+    global_add(ip, sp, mem, len, ctx, acc, facc) {
+        let cell = field64(ip, 16) as *mut u64;
+        let sum = u64::from((*cell as u32).wrapping_add(field32(ip, 12)));
+        *cell = sum;
+        if STORE {
+            sum.put(sp, field16(ip, 8));
+        }
+        D::next(ip.add(24), sp, mem, len, ctx, sum, facc)
     }
 }
 handler! {

@@ -1,11 +1,14 @@
 //! Programs in the text format that show the rules at work, through the public face of the linker.
 
 mod dlopen;
+mod exit_handlers;
 mod failures;
 mod mains;
 mod random;
+mod rules;
 mod scaling;
 mod symbols;
+mod undone;
 
 use super::*;
 use crate::error::{Error, Result};
@@ -125,10 +128,14 @@ impl World {
     }
 
     fn with_files(profile: Profile, files: MemoryFiles) -> World {
+        World::with_config(Config::default(), profile, files)
+    }
+
+    fn with_config(config: Config, profile: Profile, files: MemoryFiles) -> World {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
         World {
-            store: Store::new(&Engine::new(Config::default()), Data::default()),
+            store: Store::new(&Engine::new(config), Data::default()),
             process: Process::builder()
                 .profile(profile)
                 .files(files)
