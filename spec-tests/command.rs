@@ -2,98 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod case;
+
+use case::Case;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A folder with modules, and the command in it.
-struct Case {
-    folder: tempfile::TempDir,
-}
-
-#[derive(Debug)]
-struct Done {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
 const WASI: &str = "wasi_snapshot_preview1";
-
-impl Case {
-    fn new() -> Case {
-        Case {
-            folder: tempfile::tempdir().expect("a temporary directory"),
-        }
-    }
-
-    /// A case with the module `m.wasm`.
-    fn module(text: &str) -> Case {
-        Case::new().and("m.wasm", text)
-    }
-
-    fn and(self, name: &str, text: &str) -> Case {
-        let bytes = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
-        self.file(name, bytes)
-    }
-
-    fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Case {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-        std::fs::write(path, contents).expect("a file");
-        self
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Done {
-        self.run_with(arguments, &[], b"")
-    }
-
-    fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Done {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dynlink"));
-        command.current_dir(self.folder.path()).args(arguments);
-        for name in ["LD_LIBRARY_PATH", "LD_PRELOAD", "LD_BIND_NOW", "LD_DEBUG"] {
-            command.env_remove(name);
-        }
-        command.envs(variables.iter().copied());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the command starts");
-        // A guest that reads nothing may be gone before the input is written.
-        let _ = child.stdin.take().expect("a pipe").write_all(input);
-        let output = child.wait_with_output().expect("the command ends");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Done {
-            status: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Done {
-    /// Fails unless the status is this and standard error has all these parts.
-    #[track_caller]
-    fn fails(&self, status: i32, parts: &[&str]) {
-        assert_eq!(self.status, Some(status), "{self:?}");
-        for part in parts {
-            assert!(self.stderr.contains(part), "`{part}` is missing: {self:?}");
-        }
-    }
-
-    #[track_caller]
-    fn prints(&self, expected: &str) {
-        assert_eq!(
-            (self.status, &*self.stdout, &*self.stderr),
-            (Some(0), expected, "")
-        );
-    }
-}
 
 fn exits_with(status: &str) -> String {
     format!(

@@ -5,7 +5,7 @@
 use dynlink::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use dynlink::host::{Kernel, KernelBuilder, KernelHost, WasiSymbols};
 use dynlink::link::{MemoryFiles, OpenFlags, Process, Profile};
-use dynlink::{Config, Dispatch, Engine, Error, Module, Store, Trap, TrapCode, Val};
+use dynlink::{Config, Dispatch, Engine, Error, Instance, Module, Store, Trap, TrapCode, Val};
 use libtest_mimic::Trial;
 
 /// A main module with a function that nobody defines yet and calls through a trampoline.
@@ -61,7 +61,9 @@ pub fn trials() -> Vec<Trial> {
     let ways = [("tail", Dispatch::TailCall), ("loop", Dispatch::Loop)];
     let trial = |(name, dispatch)| {
         Trial::test(format!("{name}::linked"), move || {
-            run(dispatch).map_err(|error| error.to_string().into())
+            run(dispatch)
+                .and_then(|()| native(dispatch))
+                .map_err(|error| error.to_string().into())
         })
     };
     ways.map(trial).into()
@@ -138,6 +140,26 @@ fn run(dispatch: Dispatch) -> Result<(), Error> {
         expect(late.call(&mut store, round)?, round * 10 + 1)?;
     }
     Ok(())
+}
+
+/// Native code in place of a function of C's library.
+fn native(dispatch: Dispatch) -> Result<(), Error> {
+    let engine = Engine::new(Config {
+        dispatch,
+        op_coverage: dispatch == Dispatch::Loop,
+        native_libc: true,
+        ..Config::default()
+    });
+    let text = r#"(module (memory 1) (data (i32.const 8) "abc")
+        (func $strlen (export "strlen") (param i32) (result i32) unreachable)
+        (func (export "twice") (param i32) (result i32)
+            (i32.add (call $strlen (local.get 0)) (call $strlen (local.get 0)))))"#;
+    let bytes = wat::parse_str(text).map_err(|error| Error::msg(error.to_string()))?;
+    let mut store = Store::new(&engine, ());
+    let instance = Instance::new(&mut store, &Module::new(&engine, &bytes)?, &[])?;
+    let twice = instance.get_typed_func::<i32, i32>(&mut store, "twice")?;
+    expect(twice.call(&mut store, 8)?, 6)?;
+    expect(twice.call(&mut store, 10)?, 2)
 }
 
 fn expect(found: i32, expected: i32) -> Result<(), Error> {

@@ -183,7 +183,7 @@ fn no_code_of_python_and_numpy_reads_a_base_or_a_got_cell() {
         let code =
             "import numpy, json, re; print(numpy.linalg.det(numpy.fft.fft(numpy.eye(3)).real))";
         program
-            .stdout(&Pipe::from_bytes([]))
+            .stdout(&Pipe::capture())
             .op_coverage()
             .build()?
             .run(["-c", code])

@@ -126,3 +126,100 @@ fn a_trap_of_a_host_function_names_each_guest_frame_once() {
         .collect();
     assert_eq!(names, [Some("inner"), Some("outer")]);
 }
+
+/// Functions whose locals may be read before they are written, on the path that the parameter chooses. `$dirty` leaves
+/// other values where their frames will lie.
+fn readers() -> String {
+    let many = "i32 ".repeat(200);
+    let mut wat = String::from(
+        r#"(module
+  (func $dirty (param i32) (local i32 i32 i32 i32 i32 i32 i32 i32)
+    (local.set 1 (i32.const -1)) (local.set 2 (i32.const -2)) (local.set 3 (i32.const -3)) (local.set 4 (i32.const -4))
+    (local.set 5 (i32.const -5)) (local.set 6 (i32.const -6)) (local.set 7 (i32.const -7)) (local.set 8 (i32.const -8))
+    (if (local.get 0) (then (call $dirty (i32.sub (local.get 0) (i32.const 1))))))
+  (func $at_once (param i32) (result i32) (local i32) (local.get 1))
+  (func $one_arm (param i32) (result i32) (local i32 i32)
+    (if (local.get 0) (then (local.set 2 (i32.const 7))))
+    (local.get 2))
+  (func $both_arms (param i32) (result i32) (local i32)
+    (if (local.get 0) (then (local.set 1 (i32.const 7))) (else (local.set 1 (i32.const 0))))
+    (local.get 1))
+  (func $other_arm (param i32) (result i32) (local i32)
+    (if (local.get 0) (then (local.set 1 (i32.const 7))) (else (nop)))
+    (local.get 1))
+  (func $left_before (param i32) (result i32) (local i32)
+    (block (br_if 0 (i32.eqz (local.get 0))) (local.set 1 (i32.const 7)))
+    (local.get 1))
+  (func $left_by_table (param i32) (result i32) (local i32 i32)
+    (block (block (br_table 1 0 (local.get 0))) (local.set 2 (i32.const 7)))
+    (local.get 2))
+  (func $left_with_a_value (param i32) (result i32) (local i32)
+    (drop (block (result i32)
+      (drop (br_if 0 (i32.const 1) (i32.eqz (local.get 0))))
+      (local.set 1 (i32.const 7)) (i32.const 2)))
+    (local.get 1))
+  (func $after_dead_code (param i32) (result i32) (local i32)
+    (block (br 0) (local.set 1 (i32.const 7)))
+    (i32.or (local.get 1) (i32.mul (local.get 0) (i32.const 7))))
+  (func $returns_in_one_arm (param i32) (result i32) (local i32)
+    (if (local.get 0) (then (local.set 1 (i32.const 7)) (return (local.get 1))))
+    (local.get 1))
+  (func $first_round (param i32) (result i32) (local i32 i32 i32)
+    (loop
+      (local.set 3 (i32.add (local.get 3) (local.get 2)))
+      (local.set 2 (i32.const 7))
+      (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+      (br_if 0 (i32.le_u (local.get 1) (local.get 0))))
+    (local.get 3))
+  (func $left_the_loop (param i32) (result i32) (local i32)
+    (block (loop (br_if 1 (i32.eqz (local.get 0))) (local.set 1 (i32.const 7))))
+    (local.get 1))
+"#,
+    );
+    write!(
+        wat,
+        "(func $beyond_those_followed (param i32) (result i32) (local {many})
+           (if (local.get 0) (then (local.set 180 (i32.const 7))))
+           (i32.add (local.get 180) (local.get 120)))"
+    )
+    .unwrap();
+    for name in READERS {
+        write!(
+            wat,
+            r#"(func (export "{name}") (param i32) (result i32) (call $dirty (i32.const 60)) (call ${name} (local.get 0)))"#
+        )
+        .unwrap();
+    }
+    wat.push(')');
+    wat
+}
+
+const READERS: [&str; 12] = [
+    "one_arm",
+    "both_arms",
+    "other_arm",
+    "left_before",
+    "left_by_table",
+    "left_with_a_value",
+    "after_dead_code",
+    "returns_in_one_arm",
+    "first_round",
+    "left_the_loop",
+    "beyond_those_followed",
+    "at_once",
+];
+
+#[test]
+fn a_local_that_was_not_written_is_zero_on_every_path() {
+    let (mut store, instance) = instance(&readers());
+    for name in READERS {
+        for (argument, expected) in [(0, 0), (1, 7)] {
+            let expected = if name == "at_once" { 0 } else { expected };
+            let func = instance.get_func(&mut store, name).unwrap();
+            let mut results = [Val::I32(-1)];
+            func.call(&mut store, &[Val::I32(argument)], &mut results)
+                .unwrap();
+            assert_eq!(results[0].i32(), Some(expected), "{name}({argument})");
+        }
+    }
+}

@@ -3,6 +3,10 @@
 //! Map of the crate, each layer using only those before it:
 //! `error`, `trap`, `config` ← `module` ← `ir` ← `translate` ← `runtime` ← `exec` ← `link` ← `host` ← `cli`.
 
+// Tests that are shared with other crates name this one as they do.
+#[cfg(test)]
+extern crate self as dynlink;
+
 pub mod config;
 mod error;
 mod exec;
@@ -26,8 +30,8 @@ pub use exec::{count_op_pairs, globals_read, op_coverage, op_pairs};
 
 pub use error::{Error, ErrorKind, Result};
 pub use module::{
-    DylinkInfo, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, Module,
-    RefType, SymbolFlags, TableType, ValType,
+    DylinkInfo, DylinkPatch, ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType,
+    Module, OperatorText, RefType, Section, SymbolFlags, TableType, ValType, sections,
 };
 pub use runtime::{
     AsContext, AsContextMut, Caller, Extern, Func, Global, HostResults, Instance, InterruptHandle,

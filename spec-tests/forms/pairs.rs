@@ -3,7 +3,7 @@
 
 use super::harness::Group;
 use super::language::{Expr, Stmt};
-use super::operators::{BINARY, Binary, Ty, binary, load_of, store_of};
+use super::operators::{BINARY, Binary, Ty, load_of, store_of};
 use super::shapes::{
     Consumer, Random, address_arguments, arguments, consume, function, global, identity, local,
     param, second,
@@ -42,7 +42,7 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
     let slot = |k| Expr::Local(param(ty, k));
     for first in &operators {
         for next in &operators {
-            for operands in 0..7 {
+            for operands in 0..8 {
                 let constant = short(random, ty);
                 let (a, b) = match operands {
                     0 => (slot(0), slot(1)),
@@ -51,6 +51,11 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
                     3 => (slot(0), constant),
                     4 => (lonely(ty), constant),
                     5 => (constant, slot(0)),
+                    // A joint of two paths is in a slot, but no local.
+                    6 => (
+                        Expr::if_else(ty, Expr::Local(param(Ty::I32, 2)), slot(0), slot(1)),
+                        constant,
+                    ),
                     _ => (constant, lonely(ty)),
                 };
                 for third in 0..3 {
@@ -274,6 +279,49 @@ pub fn neighbours(group: &mut Group, random: &mut Random) {
         }
     }
 
+    // Loads through a pointer that is loaded, kept or not.
+    for name in ["i32.load", "i32.load8_u", "i32.load16_u", "i64.load"] {
+        let Some(next) = super::operators::LOADS
+            .iter()
+            .find(|load| load.name == name)
+        else {
+            continue;
+        };
+        for kept in [false, true] {
+            for (offset, constant) in [(0, 0), (8, 0), (0, -4), (0, 12), (4, 4), (0xffff_fff0, 0)] {
+                for consumer in [Consumer::Result, Consumer::Set, Consumer::Left] {
+                    let mut pointer = Expr::load(load, 4, get(a));
+                    let mut before = vec![Stmt::Store(store, 4, get(a), get(b))];
+                    if kept {
+                        before.push(set(x, pointer));
+                        pointer = get(x);
+                    }
+                    if constant != 0 {
+                        pointer = Expr::op("i32.add", pointer, Expr::i32(constant));
+                    }
+                    let value = Expr::load(next, offset, pointer);
+                    let function = consume(consumer, next.result, before, value);
+                    let label = format!("through a pointer {name} {kept} {offset} {constant}");
+                    group.test(label, function, address_arguments(random, 3));
+                }
+            }
+        }
+        // The pointer is kept, and what it points to is counted.
+        let pointer = Expr::load(load, 4, get(a));
+        let count = Expr::op("i32.add", Expr::load(load, 8, get(x)), Expr::i32(1));
+        let body = vec![
+            Stmt::Store(store, 4, get(a), get(b)),
+            set(x, pointer),
+            Stmt::Store(store, 8, get(x), Expr::tee(y, count)),
+        ];
+        let again = Expr::op("i32.xor", all_locals(), Expr::load(load, 8, get(x)));
+        group.test(
+            "count through a pointer".to_owned(),
+            function(Ty::I32, body, again),
+            address_arguments(random, 3),
+        );
+    }
+
     // Loads that decide a branch, their value kept or not.
     for name in ["i32.load", "i32.load8_u", "i32.load16_u", "i32.load8_s"] {
         let Some(load) = super::operators::LOADS
@@ -373,7 +421,12 @@ pub fn neighbours(group: &mut Group, random: &mut Random) {
         } else {
             kept
         };
-        let body = vec![Stmt::Block(vec![Stmt::BrIf(0, kept), set(y, Expr::i32(5))])];
+        let mut body = vec![Stmt::Block(vec![Stmt::BrIf(0, kept), set(y, Expr::i32(5))])];
+        if zero {
+            let call = Expr::Call(identity(Ty::I32), vec![get(b)]);
+            let arm = |value| vec![set(y, Expr::i32(value))];
+            body.push(Stmt::If(Expr::tee(x, call), arm(6), arm(7)));
+        }
         let mut lists = arguments(random, 3, false);
         lists[0][a as usize] = 0;
         group.test(

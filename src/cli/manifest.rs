@@ -39,6 +39,12 @@ pub struct Manifest {
     /// Guest directories searched for libraries.
     #[serde(default)]
     pub library_path: Vec<String>,
+    /// Native code in place of the guest's `memcpy`, `strlen` and their like.
+    #[serde(default)]
+    pub native_libc: bool,
+    /// Validate a function when it is first called, not when its module is loaded.
+    #[serde(default)]
+    pub lazy_validation: bool,
     /// The guest's directory at the start; default: that of the `current-directory` mount, else `/`.
     pub working_directory: Option<String>,
     /// Variables of the guest.

@@ -3,7 +3,11 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod.rs` | the command: from the command line to an exit status |
-//! | `options` | the command line as data, and the help text |
+//! | `options` | the command line of `run` as data, and its help text |
+//! | `tool` | what the other verbs share |
+//! | `ldd`, `check`, `nm`, `objdump`, `patch` | the verbs of these names |
+//! | `map` | `run --map` |
+//! | `demangle` | readable names of symbols |
 //! | `program` | what a program is made of; `run` what happens when it runs |
 //! | `manifest` | the grammar of program manifests |
 //! | `packages` | fetching, checking and caching registry packages |
@@ -12,22 +16,32 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
+mod demangle;
+mod ldd;
 pub mod manifest;
+mod map;
+mod nm;
+mod objdump;
 pub mod options;
 pub mod packages;
+mod patch;
 pub mod program;
 mod run;
+mod tool;
 mod units;
 mod unpack;
 
-use self::options::{Command, EnvironmentFlag, HELP, RunOptions, split_list};
+use self::options::{Command, EnvironmentFlag, RunOptions, Tool, split_list};
 use self::packages::PackageCache;
 use self::program::{Program, ProgramBuilder};
+use self::tool::{Flags, print};
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::TraceTopics;
 use crate::trap::TrapCode;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The command line is wrong.
@@ -49,25 +63,91 @@ pub fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Help => print(HELP),
+        Command::Help(text) => print(text),
         Command::Version => print(concat!("dynlink ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Run(options) => match run(&options) {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("dynlink: {error}");
+                eprintln!("dynlink: {}", demangle::in_text(&error.to_string()));
+                if let (ErrorKind::Link(_), Some(file)) = (error.kind(), options.file.to_str()) {
+                    eprintln!(
+                        "Run `dynlink check {file}` to see everything that is wrong at once."
+                    );
+                }
                 ExitCode::from(failure_status(&error))
             }
         },
+        Command::Tool(tool) => tool_main(*tool),
     }
 }
 
-/// Prints a text; a reader that has gone away is no error of ours.
-fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
+fn tool_main(tool: Tool) -> ExitCode {
+    let verb = tool.verb;
+    let flags = Flags {
+        parser: tool.rest,
+        options: tool.options,
+        with_program: verb.with_program,
+    };
+    match (verb.main)(flags) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!(
+                "dynlink {}: {}",
+                verb.name,
+                demangle::in_text(&error.to_string())
+            );
+            if matches!(error.kind(), ErrorKind::Usage(_)) {
+                eprintln!("Try `dynlink {} --help`.", verb.name);
+            }
+            ExitCode::from(failure_status(&error))
+        }
     }
 }
+
+/// A verb other than `run`.
+pub struct Verb {
+    /// As it is written.
+    pub name: &'static str,
+    /// Its help text.
+    pub help: &'static str,
+    /// Whether the options that say what the guest sees belong to it.
+    with_program: bool,
+    main: fn(Flags) -> Result<ExitCode>,
+}
+
+/// The verbs other than `run`.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "ldd",
+        help: ldd::HELP,
+        with_program: true,
+        main: ldd::main,
+    },
+    Verb {
+        name: "check",
+        help: check::HELP,
+        with_program: true,
+        main: check::main,
+    },
+    Verb {
+        name: "nm",
+        help: nm::HELP,
+        with_program: false,
+        main: nm::main,
+    },
+    Verb {
+        name: "objdump",
+        help: objdump::HELP,
+        with_program: false,
+        main: objdump::main,
+    },
+    Verb {
+        name: "patch",
+        help: patch::HELP,
+        with_program: false,
+        main: patch::main,
+    },
+];
 
 fn failure_status(error: &Error) -> u8 {
     match error.kind() {
@@ -81,17 +161,44 @@ fn failure_status(error: &Error) -> u8 {
 }
 
 fn run(options: &RunOptions) -> Result<ExitCode> {
-    let linker = LinkerVariables::read();
-    let trace = options.trace.clone().or(linker.debug).unwrap_or_default();
-    if split_list(&trace, &[',', ':', ' '])
+    let trace = options.trace.clone().or(LinkerVariables::read().debug);
+    if split_list(trace.as_deref().unwrap_or_default(), &[',', ':', ' '])
         .iter()
         .any(|topic| topic == "help")
     {
         return Ok(print(run::TRACE_HELP));
     }
+    let (_, unknown) = TraceTopics::parse(trace.as_deref().unwrap_or_default());
+    for topic in unknown.iter().filter(|topic| **topic != "calls") {
+        eprintln!("warning: debug option `{topic}' unknown; try LD_DEBUG=help");
+    }
+    let builder = described(options)?;
+    let program = builder.build()?;
+    let arguments = options
+        .arguments
+        .iter()
+        .map(text)
+        .collect::<Result<Vec<_>>>()?;
+    match &options.invoke {
+        None => Ok(exit_code(program.run(arguments)?)),
+        Some(function) => {
+            let results = program.invoke(function, arguments)?;
+            let lines: String = results.iter().map(|value| format!("{value}\n")).collect();
+            Ok(print(&lines))
+        }
+    }
+}
+
+/// The program of a command line.
+fn described(options: &RunOptions) -> Result<ProgramBuilder> {
+    let linker = LinkerVariables::read();
     let mut builder = describe(options)?;
-    builder.trace = trace;
+    builder.trace = options.trace.clone().or(linker.debug).unwrap_or_default();
+    builder.trace_output = linker.debug_output;
+    builder.map.clone_from(&options.map);
     builder.bind_now |= options.bind_now || linker.bind_now;
+    builder.native_libc |= options.native_libc;
+    builder.lazy_validation |= options.lazy_validation;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
         (
@@ -113,21 +220,7 @@ fn run(options: &RunOptions) -> Result<ExitCode> {
     builder.memory_limit = options.max_memory.or(builder.memory_limit);
     builder.fuel = options.fuel.or(builder.fuel);
     builder.timeout = options.timeout.or(builder.timeout);
-
-    let program = builder.build()?;
-    let arguments = options
-        .arguments
-        .iter()
-        .map(text)
-        .collect::<Result<Vec<_>>>()?;
-    match &options.invoke {
-        None => Ok(exit_code(program.run(arguments)?)),
-        Some(function) => {
-            let results = program.invoke(function, arguments)?;
-            let lines: String = results.iter().map(|value| format!("{value}\n")).collect();
-            Ok(print(&lines))
-        }
-    }
+    Ok(builder)
 }
 
 /// A process's status has eight bits; the others are lost, as everywhere.
@@ -164,9 +257,13 @@ fn describe(options: &RunOptions) -> Result<ProgramBuilder> {
         return ProgramBuilder::from_manifest(file, &cache);
     }
     if !Path::new(file).exists() && file.extension().is_none() {
+        let similar = options::similar(&file.to_string_lossy(), options::verbs());
         return Err(Error::usage(format!(
-            "there is no command or file `{}`: PROGRAM is a manifest (*.toml) or a module (*.wasm)",
-            file.display()
+            "there is no command or file `{}`: {}PROGRAM is a manifest (*.toml) or a module (*.wasm)",
+            file.display(),
+            similar.map_or_else(String::new, |verb| format!(
+                "did you mean `dynlink {verb}`? Else "
+            ))
         )));
     }
     Ok(Program::builder().main_file(file))
@@ -199,6 +296,7 @@ struct LinkerVariables {
     preload: Vec<String>,
     bind_now: bool,
     debug: Option<String>,
+    debug_output: Option<PathBuf>,
 }
 
 impl LinkerVariables {
@@ -214,6 +312,7 @@ impl LinkerVariables {
             preload: list("LD_PRELOAD", &[':', ' ']),
             bind_now: variable("LD_BIND_NOW").is_some(),
             debug: variable("LD_DEBUG"),
+            debug_output: variable("LD_DEBUG_OUTPUT").map(PathBuf::from),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The command line as data: our options before the file, the guest's arguments after it.
 //!
-//! Parsing has no effect and reads no environment; [`super::run`] does the work.
+//! Parsing has no effect and reads no environment; [`super::run`] does the work. The other verbs read their options
+//! themselves ([`super::tool::Flags`]).
 
 #![forbid(unsafe_code)]
 
+use super::Verb;
 use super::units::{parse_duration, parse_size};
 use crate::link::TraceTopics;
 use lexopt::prelude::*;
@@ -12,14 +14,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the command line asks for.
-#[derive(Debug, PartialEq)]
 pub enum Command {
     /// Run a program.
     Run(Box<RunOptions>),
-    /// Print the help text.
-    Help,
+    /// Another verb.
+    Tool(Box<Tool>),
+    /// Print a help text.
+    Help(&'static str),
     /// Print the version.
     Version,
+}
+
+/// A verb other than `run`, with the rest of the command line.
+pub struct Tool {
+    /// Which one.
+    pub verb: &'static Verb,
+    /// What was given before it.
+    pub options: RunOptions,
+    /// What follows.
+    pub rest: lexopt::Parser,
 }
 
 /// The options of `dynlink run`.
@@ -41,8 +54,14 @@ pub struct RunOptions {
     pub preload: Vec<String>,
     /// `--bind-now`: resolve every function when a library is loaded.
     pub bind_now: bool,
+    /// `--native-libc`: native code in place of the guest's `memcpy`, `strlen` and their like.
+    pub native_libc: bool,
+    /// `--lazy-validation`: validate a function when it is first called.
+    pub lazy_validation: bool,
     /// `--trace`: categories of linker messages, as in `LD_DEBUG`.
     pub trace: Option<String>,
+    /// `--map[=FILE]`.
+    pub map: Option<Option<PathBuf>>,
     /// `--fuel`.
     pub fuel: Option<u64>,
     /// `--timeout`.
@@ -78,6 +97,7 @@ pub const HELP: &str = "\
 dynlink - run a WebAssembly program with its dynamically linked libraries
 
 Usage: dynlink [run] [OPTIONS] PROGRAM [ARGUMENTS...]
+       dynlink ldd|check|nm|objdump|patch [OPTIONS] FILE...
 
 PROGRAM is a program manifest (*.toml), a module (*.wasm, with feature `wat` also *.wat)
 or `-` for a module on standard input. Everything after it belongs to the guest.
@@ -90,16 +110,26 @@ Linking:
       --preload LIBRARY         load a library before all others, so that its symbols win
       --bind-now                resolve every function when a library is loaded
       --trace CATEGORIES        what the linker does, on standard error; `help` lists the categories
+      --map[=FILE]              at the end, say who lay where in memory and table, what it took
 Running:
       --invoke FUNCTION         call this export with the arguments and print its results
       --fuel N                  stop after about N instructions
       --timeout DURATION        stop after this time, such as 1s or 100ms
       --max-memory SIZE         most memory of the guest, such as 64M
+      --native-libc             run native code in place of the guest's memcpy, strlen and their like
+      --lazy-validation         check a function when it is first called, not when it is loaded
 Packages:
       --offline                 never fetch; use the packages that are in the cache
 Other:
   -h, --help                    this text
       --version                 the version
+
+Tools (`dynlink help TOOL` tells more):
+  ldd      the libraries that a program needs: where each is found, its size, its place
+  check    everything that is wrong with a program: missing libraries, undefined symbols
+  nm       the symbols of modules and libraries
+  objdump  what a module consists of: sections, dynamic linking information, imports, code
+  patch    change which libraries a file needs, and where they are looked for
 
 Environment: LD_LIBRARY_PATH, LD_PRELOAD, LD_BIND_NOW and LD_DEBUG work as for ld.so, with guest
 paths. DYNLINK_CACHE is the folder of fetched packages (default: $XDG_CACHE_HOME/dynlink or
@@ -128,36 +158,28 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             return Err("no PROGRAM was given".into());
         };
         match argument {
-            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('h') | Long("help") => return Ok(Command::Help(HELP)),
             Short('V') | Long("version") => return Ok(Command::Version),
-            Long("dir") => {
-                let value = parser.value().map_err(text)?;
-                options.directories.push(parse_directory(value)?);
-            }
-            Long("env") => {
-                let value = parser.value().map_err(text)?;
-                options.environment.push(parse_environment(value)?);
-            }
             Long("invoke") => options.invoke = Some(string(&mut parser)?),
-            Long("library-path") => {
-                let value = string(&mut parser)?;
-                options.library_path.extend(split_list(&value, &[':', ';']));
-            }
-            Long("preload") => {
-                let value = string(&mut parser)?;
-                options.preload.extend(split_list(&value, &[':', ' ']));
-            }
             Long("bind-now") => options.bind_now = true,
+            Long("native-libc") => options.native_libc = true,
+            Long("lazy-validation") => options.lazy_validation = true,
             Long("trace") => {
                 let value = string(&mut parser)?;
                 let (_, unknown) = TraceTopics::parse(&value);
-                if let Some(name) = unknown.iter().find(|name| **name != "help") {
+                if let Some(name) = unknown
+                    .iter()
+                    .find(|name| !matches!(**name, "help" | "calls"))
+                {
+                    let similar = similar(name, TraceTopics::names());
                     return Err(format!(
-                        "--trace: unknown category `{name}`; `help` lists them"
+                        "--trace: unknown category `{name}`; {}`help` lists them",
+                        similar.map_or_else(String::new, |name| format!("did you mean `{name}`? "))
                     ));
                 }
                 options.trace = Some(value);
             }
+            Long("map") => options.map = Some(parser.optional_value().map(PathBuf::from)),
             Long("fuel") => {
                 let value = string(&mut parser)?;
                 let number = value.replace('_', "").parse();
@@ -173,8 +195,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
                 let value = parse_size(&string(&mut parser)?);
                 options.max_memory = Some(value.map_err(|error| format!("--max-memory: {error}"))?);
             }
-            Long("offline") => options.offline = true,
             Value(value) if value == "run" && !verb_seen => verb_seen = true,
+            Value(value) if value == "help" && !verb_seen => {
+                return Ok(match parser.next().map_err(text)? {
+                    Some(Value(name)) if name != "run" => match verb(&name) {
+                        Some(verb) => Command::Help(verb.help),
+                        None => return Err(no_verb(&name)),
+                    },
+                    _ => Command::Help(HELP),
+                });
+            }
+            Value(value) if !verb_seen && verb(&value).is_some() => {
+                let Some(verb) = verb(&value) else {
+                    return Err(no_verb(&value));
+                };
+                return Ok(Command::Tool(Box::new(Tool {
+                    verb,
+                    options,
+                    rest: parser,
+                })));
+            }
             Value(value) => {
                 if value.is_empty() {
                     return Err("PROGRAM is empty".into());
@@ -183,9 +223,89 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
                 options.arguments = parser.raw_args().map_err(text)?.collect();
                 return Ok(Command::Run(Box::new(options)));
             }
-            other => return Err(text(other.unexpected())),
+            Long(name) => {
+                let name = name.to_owned();
+                if !program_flag(&mut options, &name, &mut parser)? {
+                    return Err(unknown(&format!("--{name}"), HELP));
+                }
+            }
+            Short(letter) => return Err(unknown(&format!("-{letter}"), HELP)),
         }
     }
+}
+
+/// Takes the options that say what a program consists of, which several verbs have; whether the name is one of them.
+///
+/// # Errors
+/// The value is missing or wrong.
+pub fn program_flag(
+    options: &mut RunOptions,
+    name: &str,
+    parser: &mut lexopt::Parser,
+) -> Result<bool, String> {
+    match name {
+        "dir" => {
+            let value = parser.value().map_err(text)?;
+            options.directories.push(parse_directory(value)?);
+        }
+        "env" => {
+            let value = parser.value().map_err(text)?;
+            options.environment.push(parse_environment(value)?);
+        }
+        "library-path" => {
+            let value = string(parser)?;
+            options.library_path.extend(split_list(&value, &[':', ';']));
+        }
+        "preload" => {
+            let value = string(parser)?;
+            options.preload.extend(split_list(&value, &[':', ' ']));
+        }
+        "offline" => options.offline = true,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn verb(name: &std::ffi::OsStr) -> Option<&'static Verb> {
+    super::VERBS.iter().find(|verb| name == verb.name)
+}
+
+/// The names of all verbs.
+pub fn verbs() -> impl Iterator<Item = &'static str> {
+    ["run", "help"]
+        .into_iter()
+        .chain(super::VERBS.iter().map(|verb| verb.name))
+}
+
+fn no_verb(name: &std::ffi::OsStr) -> String {
+    let name = name.to_string_lossy();
+    let similar = similar(&name, verbs());
+    format!(
+        "there is no command `{name}`{}",
+        similar.map_or_else(String::new, |verb| format!("; did you mean `{verb}`?"))
+    )
+}
+
+/// The message about an option that a verb does not have; the options are those of its help text.
+pub fn unknown(option: &str, help: &str) -> String {
+    let known = help
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .filter(|word| word.starts_with('-') && word.len() > 1);
+    let similar = similar(option, known);
+    format!(
+        "there is no option `{option}`{}",
+        similar.map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
+    )
+}
+
+/// The word that is most like another one, if any is.
+pub fn similar<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (word.trim_start_matches('-').len() / 2).min(3);
+    let distance =
+        |known: &&str| crate::link::edit_distance(word.as_bytes(), known.as_bytes(), most);
+    known
+        .filter(|known| distance(known).is_some())
+        .min_by_key(distance)
 }
 
 /// Splits a list as ld.so does: empty parts are left out.
@@ -264,14 +384,18 @@ mod tests {
     use super::*;
 
     fn run(line: &[&str]) -> RunOptions {
-        match parse(line.iter().map(OsString::from)).expect("valid") {
-            Command::Run(options) => *options,
-            other => panic!("{other:?}"),
+        match parse(line.iter().map(OsString::from)) {
+            Ok(Command::Run(options)) => *options,
+            Ok(_) => panic!("another command"),
+            Err(error) => panic!("{error}"),
         }
     }
 
     fn wrong(line: &[&str]) -> String {
-        parse(line.iter().map(OsString::from)).expect_err("invalid")
+        match parse(line.iter().map(OsString::from)) {
+            Ok(_) => panic!("{line:?} is valid"),
+            Err(error) => error,
+        }
     }
 
     #[test]
@@ -387,9 +511,23 @@ mod tests {
 
     #[test]
     fn help_and_version_need_no_program() {
-        assert_eq!(parse(["-h".into()]), Ok(Command::Help));
-        assert_eq!(parse(["run".into(), "--help".into()]), Ok(Command::Help));
-        assert_eq!(parse(["--version".into()]), Ok(Command::Version));
+        let help = |line: &[&str]| match parse(line.iter().map(OsString::from)) {
+            Ok(Command::Help(text)) => text,
+            _ => panic!("{line:?}"),
+        };
+        assert_eq!(help(&["-h"]), HELP);
+        assert_eq!(help(&["run", "--help"]), HELP);
+        assert_eq!(help(&["help"]), HELP);
+        assert_eq!(help(&["help", "run"]), HELP);
+        assert!(help(&["help", "ldd"]).starts_with("dynlink ldd"));
+        assert!(matches!(parse(["--version".into()]), Ok(Command::Version)));
+    }
+
+    #[test]
+    fn what_is_misspelt_gets_a_suggestion() {
+        assert!(wrong(&["--of-line", "m"]).ends_with("did you mean `--offline`?"));
+        assert!(wrong(&["help", "chek"]).ends_with("did you mean `check`?"));
+        assert_eq!(wrong(&["-z", "m"]), "there is no option `-z`");
     }
 
     #[test]
@@ -397,8 +535,12 @@ mod tests {
         let source = include_str!("options.rs");
         let body = source.split("#[cfg(test)]").next().unwrap();
         let mut count = 0;
-        for part in body.split("Long(\"").skip(1) {
-            let name = part.split('"').next().unwrap();
+        let names = body
+            .split("Long(\"")
+            .skip(1)
+            .chain(body.split("        \"").skip(1));
+        let names = names.filter_map(|part| part.split('"').next());
+        for name in names.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')) {
             assert!(
                 HELP.contains(&format!("--{name}")),
                 "--{name} is not in the help text"

@@ -34,7 +34,13 @@ pub struct ProgramBuilder {
     pub(super) library_path: Vec<String>,
     pub(super) preload: Vec<String>,
     pub(super) bind_now: bool,
+    pub(super) native_libc: bool,
+    pub(super) lazy_validation: bool,
     pub(super) trace: String,
+    /// The file for it, without the process's number.
+    pub(super) trace_output: Option<PathBuf>,
+    /// Whether a map is written at the end, and the file for it; standard error if there is none.
+    pub(super) map: Option<Option<PathBuf>>,
     pub(super) entry_library: Option<String>,
     pub(super) entry_function: Option<String>,
     pub(super) program_name: Option<String>,
@@ -69,7 +75,11 @@ impl Program {
             library_path: Vec::new(),
             preload: Vec::new(),
             bind_now: false,
+            native_libc: false,
+            lazy_validation: false,
             trace: String::new(),
+            trace_output: None,
+            map: None,
             entry_library: None,
             entry_function: None,
             program_name: None,
@@ -161,9 +171,29 @@ impl ProgramBuilder {
         self
     }
 
+    /// Whether native code runs in place of the guest's `memcpy`, `strlen` and their like: see
+    /// [`Config::native_libc`](crate::Config). Default: no.
+    pub fn native_libc(mut self, native_libc: bool) -> Self {
+        self.native_libc = native_libc;
+        self
+    }
+
+    /// Whether a function is validated when it is first called instead of when its module is loaded. Default: no.
+    pub fn lazy_validation(mut self, lazy_validation: bool) -> Self {
+        self.lazy_validation = lazy_validation;
+        self
+    }
+
     /// What the linker tells on standard error: topics as in `LD_DEBUG`. Default: nothing.
     pub fn trace(mut self, topics: impl Into<String>) -> Self {
         self.trace = topics.into();
+        self
+    }
+
+    /// Write a map of the process when the program has ended: to this file (as JSON if its name ends in `.json`), or
+    /// to standard error. Default: none.
+    pub fn map(mut self, file: Option<PathBuf>) -> Self {
+        self.map = Some(file);
         self
     }
 
@@ -335,6 +365,8 @@ impl Places<'_> {
         builder
             .program_name
             .clone_from(&manifest.entry.program_name);
+        builder.native_libc = manifest.native_libc;
+        builder.lazy_validation = manifest.lazy_validation;
         builder.memory_limit = manifest.limits.memory.map(|size| size.0);
         builder.stack_limit = manifest.limits.stack.map(|size| size.0);
         builder.table_limit = manifest.limits.table_elements;

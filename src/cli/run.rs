@@ -10,26 +10,30 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use crate::host::emscripten::{self, Emscripten, EmscriptenHost, EmscriptenSymbols};
 use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
-use crate::link::{OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
+use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
 use crate::runtime::{Func, Memory, Store, Val};
 use std::io::Write;
 use std::sync::Arc;
 
-/// The topics of `--trace` and `LD_DEBUG`.
+/// The topics of `--trace` and `LD_DEBUG`, in the words of `LD_DEBUG=help` where glibc knows the topic.
 pub(super) const TRACE_HELP: &str = "\
-Topics of --trace and LD_DEBUG, separated by commas:
+Valid options for the LD_DEBUG environment variable and for --trace are:
 
-  libs      where libraries are searched
-  files     what is loaded, and where it is placed
-  symbols   in which objects a symbol is looked for
-  bindings  which definition an import is bound to
-  reloc     relocation functions
-  init      constructors
-  scopes    which objects see which
-  calls     functions of the host that only fail
-  all       all of these
-  help      this text
+  libs        display library search paths
+  reloc       display relocation processing
+  files       display progress for input file
+  symbols     display symbol table processing
+  bindings    display information about symbol binding
+  scopes      display scope information
+  init        display constructors and destructors (libs does, too)
+  calls       display calls of host functions that only fail
+  all         all previous options combined
+  statistics  display relocation statistics
+  help        display this help message and exit
+
+To direct the debugging output into a file instead of standard error
+a filename can be specified using the LD_DEBUG_OUTPUT environment variable.
 ";
 
 /// Bytes of one page of memory.
@@ -80,10 +84,12 @@ impl Program {
     /// Something cannot be loaded, or the guest trapped. An exit is a status, not an error.
     pub fn run<S: Into<String>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<i32> {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        status(
-            self.load(arguments)
-                .and_then(|mut running| running.run(self)),
-        )
+        let end = self.load(arguments).and_then(|mut running| {
+            let end = running.run(self);
+            self.tell_end(&running)?;
+            end
+        });
+        status(end)
     }
 
     /// Loads the program and calls an exported function with arguments written as text.
@@ -99,7 +105,44 @@ impl Program {
         let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
         let mut running = self.load(arguments.clone())?;
         let func = running.prepare(self, Some(function))?;
-        running.invoke(function, func, &arguments)
+        let results = running.invoke(function, func, &arguments);
+        self.tell_end(&running)?;
+        results
+    }
+
+    /// What is told when the program has ended: statistics and a map, where they are wanted.
+    fn tell_end(&self, running: &Running) -> Result<()> {
+        running.process.trace_final_statistics();
+        match &self.description.map {
+            Some(file) => super::map::write(&running.process.map(&running.store), file.as_deref()),
+            None => Ok(()),
+        }
+    }
+
+    /// Plans what running the program would load, and these libraries after its own, without running anything: what
+    /// is loaded from where, and everything that is wrong.
+    ///
+    /// # Errors
+    /// The main module cannot be read, or as [`Process::dry_run`].
+    pub fn dry_run<S: Into<String>>(
+        &self,
+        libraries: impl IntoIterator<Item = S>,
+    ) -> Result<DryRun> {
+        let engine = Engine::new(self.config()?);
+        let (module, path) = self.module(&engine)?;
+        let abi = self.abi(&module);
+        let host = self.host(abi, &[self.program_name(&path)])?;
+        let mut store = Store::new(&engine, host);
+        let description = &self.description;
+        let own = description
+            .libraries
+            .iter()
+            .chain(&description.entry_library);
+        let all: Vec<String> = own
+            .cloned()
+            .chain(libraries.into_iter().map(Into::into))
+            .collect();
+        self.process(abi).dry_run(&mut store, &module, &path, &all)
     }
 
     fn load(&self, arguments: Vec<String>) -> Result<Running> {
@@ -107,19 +150,8 @@ impl Program {
         let (module, path) = self.module(&engine)?;
         let mut argv = vec![self.program_name(&path)];
         argv.extend(arguments);
-        let abi = self.description.abi.unwrap_or_else(|| {
-            if emscripten::is_program(&module) {
-                Abi::Emscripten
-            } else {
-                Abi::Wasi
-            }
-        });
-        let host = Host {
-            kernel: self.kernel(abi, &argv)?,
-            cowasm: self.cowasm(),
-            emscripten: Emscripten::default(),
-        };
-        let mut store = Store::new(&engine, host);
+        let abi = self.abi(&module);
+        let mut store = Store::new(&engine, self.host(abi, &argv)?);
         if let Some(fuel) = self.description.fuel {
             store.set_fuel(fuel)?;
         }
@@ -143,12 +175,33 @@ impl Program {
         })
     }
 
+    /// The functions that the main module expects of its host: as described, or as its imports show.
+    fn abi(&self, module: &Module) -> Abi {
+        self.description.abi.unwrap_or_else(|| {
+            if emscripten::is_program(module) {
+                Abi::Emscripten
+            } else {
+                Abi::Wasi
+            }
+        })
+    }
+
+    fn host(&self, abi: Abi, argv: &[String]) -> Result<Host> {
+        Ok(Host {
+            kernel: self.kernel(abi, argv)?,
+            cowasm: self.cowasm(),
+            emscripten: Emscripten::default(),
+        })
+    }
+
     fn config(&self) -> Result<Config> {
         let description = &self.description;
         let mut config = Config {
             fuel: description.fuel.is_some(),
             interruption: description.timeout.is_some(),
             op_coverage: description.op_coverage,
+            native_libc: description.native_libc,
+            lazy_validation: description.lazy_validation,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {
@@ -245,8 +298,9 @@ impl Program {
             .into_iter()
             .any(|topic| matches!(topic, "calls" | "all"))
         {
-            cowasm.trace_stubs(|name| {
-                tell(&format!(
+            let sink = self.trace_sink();
+            cowasm.trace_stubs(move |name| {
+                sink(&format!(
                     "host function `{name}` is not provided: it failed"
                 ))
             });
@@ -289,15 +343,34 @@ impl Program {
             builder = builder.preload(library);
         }
         if !topics.is_empty() {
-            builder = builder.trace(topics, Arc::new(|_, line: &str| tell(line)));
+            let sink = self.trace_sink();
+            builder = builder.trace(topics, Arc::new(move |_, line: &str| sink(line)));
         }
         builder.build()
     }
-}
 
-/// A line of the linker's, with the process's number as `ld.so` has it.
-fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{:>10}:\t{line}", std::process::id());
+    /// Takes the linker's lines: with the process's number as `ld.so` has it, to standard error or to a file whose
+    /// name ends in that number.
+    fn trace_sink(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let process = std::process::id();
+        let file = self.description.trace_output.as_ref().and_then(|path| {
+            let mut name = path.clone().into_os_string();
+            name.push(format!(".{process}"));
+            // As in ld.so: a file that cannot be written is no reason not to run.
+            let file = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(name);
+            file.ok()
+        });
+        move |line: &str| {
+            let line = format!("{process:>10}:\t{line}\n");
+            let _ = match &file {
+                Some(file) => (&mut &*file).write_all(line.as_bytes()),
+                None => std::io::stderr().write_all(line.as_bytes()),
+            };
+        }
+    }
 }
 
 /// An exit is a way to end, not an error.

@@ -336,7 +336,7 @@ pub(super) trait ColdOp: 'static {
 }
 
 /// The value of the slot operand at field `8 + 2 * n`.
-unsafe fn operand<V: Value>(ip: *const u8, sp: *mut u8, n: usize) -> V {
+pub(super) unsafe fn operand<V: Value>(ip: *const u8, sp: *mut u8, n: usize) -> V {
     // SAFETY: the instruction has this operand.
     unsafe { V::slot(sp, field16(ip, 8 + 2 * n)) }
 }
@@ -357,7 +357,7 @@ macro_rules! cold_op {
 }
 
 /// `DONE`, or the trap's code.
-fn done(result: Result<(), TrapCode>) -> u64 {
+pub(super) fn done(result: Result<(), TrapCode>) -> u64 {
     match result {
         Ok(()) => DONE,
         Err(code) => code as u64,
@@ -365,13 +365,13 @@ fn done(result: Result<(), TrapCode>) -> u64 {
 }
 
 /// Bytes of a bulk operation between two looks at the interrupt flag and the clock: about a millisecond.
-const CHUNK: u64 = 8 << 20;
+pub(super) const CHUNK: u64 = 8 << 20;
 /// What an element of a table costs in bytes of a bulk operation.
 const ELEMENT: u64 = 64;
 
 /// Pays for `bytes` of a bulk operation before they are moved: fuel, and a share of the time to the next look at the
 /// interrupt flag and the clock.
-unsafe fn charge(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
+pub(super) unsafe fn charge(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
     // SAFETY: `ctx` is the running thread's state.
     unsafe {
         let core = (*ctx).core;

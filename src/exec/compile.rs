@@ -31,7 +31,14 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
             module.validate_function(defined)?;
         }
         let environment = InstanceEnvironment { core, instance };
-        let mut translation = translate::translate(&module, defined, config, &environment)?;
+        let native = config
+            .native_libc
+            .then(|| module.libc_function((*func).index))
+            .flatten();
+        let mut translation = match native {
+            Some(function) => translate::native(&module, defined, function, &environment),
+            None => translate::translate(&module, defined, config, &environment)?,
+        };
         let frame = translation.frame;
         if config.print_code {
             let name = module.function_name((*func).index).unwrap_or_default();

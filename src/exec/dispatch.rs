@@ -70,6 +70,25 @@ pub(crate) trait Dispatch: 'static {
         facc: f64,
     ) -> u64;
 
+    /// As `next`, for the taken arm of a branch on data: a jump of its own, so that what comes behind the two arms is
+    /// predicted apart.
+    ///
+    /// # Safety
+    /// As `next`.
+    #[inline(always)]
+    unsafe fn taken(
+        ip: *const u8,
+        sp: *mut u8,
+        mem: *mut u8,
+        len: usize,
+        ctx: *mut Ctx,
+        acc: u64,
+        facc: f64,
+    ) -> u64 {
+        // SAFETY: the caller's.
+        unsafe { Self::next(ip, sp, mem, len, ctx, acc, facc) }
+    }
+
     /// Goes to the instruction at `ip`, whose handler word was read already.
     ///
     /// # Safety
@@ -93,6 +112,25 @@ pub(crate) struct Tail;
 
 #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
 impl Dispatch for Tail {
+    #[inline(always)]
+    unsafe fn taken(
+        ip: *const u8,
+        sp: *mut u8,
+        mem: *mut u8,
+        len: usize,
+        ctx: *mut Ctx,
+        acc: u64,
+        facc: f64,
+    ) -> u64 {
+        // SAFETY: word 0 of an instruction in finished code is its handler's address. The empty instruction
+        // sequence hides the word from LLVM, which would join the two arms' jumps.
+        unsafe {
+            let mut word = *ip.cast::<u64>();
+            core::arch::asm!("/* {0} */", inout(reg) word, options(nomem, nostack, preserves_flags));
+            Self::enter(word, ip, sp, mem, len, ctx, acc, facc)
+        }
+    }
+
     #[inline(always)]
     unsafe fn next(
         ip: *const u8,

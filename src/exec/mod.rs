@@ -7,6 +7,7 @@ mod compile;
 mod coverage;
 mod dispatch;
 mod handlers;
+mod native;
 mod num;
 mod table;
 mod value;
@@ -15,7 +16,7 @@ pub use coverage::{count_op_pairs, globals_read, op_coverage, op_pairs};
 
 use crate::config::Engine;
 use crate::error::{Error, Result};
-use crate::ir::code::Code;
+use crate::ir::code::{Code, GroupRanges};
 use crate::ir::ops::Family;
 use crate::runtime::Store;
 use crate::runtime::deferred::final_target as resolved;
@@ -150,7 +151,7 @@ unsafe fn global_changed(core: *mut StoreCore, global: *mut GlobalRec) {
     }
 }
 
-unsafe fn release(core: *mut StoreCore, groups: std::ops::Range<u32>) {
+unsafe fn release(core: *mut StoreCore, groups: &GroupRanges) {
     // SAFETY: the hook's contract.
     unsafe { (*core).code.release(groups) }
 }

@@ -8,6 +8,7 @@ use super::handlers::control::*;
 use super::handlers::memory::{self, *};
 use super::handlers::numeric::*;
 use super::handlers::variable::*;
+use super::native::NativeLibc;
 use super::num;
 use super::value::{A, I, S, Short, Value};
 use crate::config::{self, Config};

@@ -8,7 +8,7 @@
 use super::descriptor::{FdFlags, Object, OpenFile, Rights};
 use super::errno::{Errno, Result};
 use super::fs::namespace::{Follow, Place, Target};
-use super::fs::{FileType, Metadata, OpenOptions, Opened, Times};
+use super::fs::{DirectoryEntry, FileType, Metadata, OpenOptions, Opened, Times};
 use super::guest::PATH_LIMIT;
 use super::kernel::Kernel;
 use std::collections::VecDeque;
@@ -556,6 +556,20 @@ impl Kernel {
         }
         self.working_directory = path;
         Ok(())
+    }
+
+    /// What is in a directory of the guest's tree.
+    ///
+    /// # Errors
+    /// `Notdir`, and errors of opening and reading.
+    pub(crate) fn list_directory(&self, path: &str) -> Result<Vec<DirectoryEntry>> {
+        let mut how = OpenHow::new(OpenOptions {
+            read: true,
+            ..OpenOptions::default()
+        });
+        how.directory = true;
+        let (_, place) = self.open_object(At::Root, path, true, how)?;
+        self.namespace.entries(&place)
     }
 
     /// All bytes of a file of the guest's tree, such as a library that it wants to load.

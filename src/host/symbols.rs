@@ -50,6 +50,10 @@ impl<T: KernelHost> HostSymbols<T> for WasiSymbols {
         })?;
         (func.ty(store.as_context()) == *ty).then_some(func)
     }
+
+    fn signature(&self, module: &str, name: &str) -> Option<FuncType> {
+        wasi::signature(module, name)
+    }
 }
 
 /// Library files from the guest's own tree: a library can come only from where the guest could read it.
@@ -83,6 +87,11 @@ impl<T: KernelHost> Files<T> for KernelFiles {
         data.kernel()
             .read_file(&file.identity, limit)
             .map_err(io_error)
+    }
+
+    fn list(&self, data: &mut T, directory: &str) -> io::Result<Vec<String>> {
+        let entries = data.kernel().list_directory(directory).map_err(io_error)?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
     }
 }
 

@@ -5,6 +5,33 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
+/// Numbers of groups as ranges, to be released together.
+pub(crate) struct GroupRanges(Vec<Range<u32>>);
+
+impl GroupRanges {
+    /// These ranges, which do not overlap.
+    pub fn new(ranges: impl IntoIterator<Item = Range<u32>>) -> GroupRanges {
+        let mut ranges: Vec<Range<u32>> = ranges
+            .into_iter()
+            .filter(|range| range.start < range.end)
+            .collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        GroupRanges(ranges)
+    }
+
+    /// Whether a number lies in one of them.
+    pub fn contains(&self, number: u32) -> bool {
+        let behind = self.0.partition_point(|range| range.start <= number);
+        let range = behind.checked_sub(1).and_then(|place| self.0.get(place));
+        range.is_some_and(|range| number < range.end)
+    }
+
+    /// All numbers, ascending.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().cloned().flatten()
+    }
+}
+
 /// The code of one function. Instructions hold addresses into it, so it never moves.
 pub(crate) struct Code {
     /// Instructions.
@@ -90,11 +117,24 @@ impl CodeMap {
     }
 
     /// Frees all code of these groups, and forgets its fields and their globals.
-    pub fn release(&mut self, groups: Range<u32>) {
-        self.map.retain(|_, code| !groups.contains(&code.group));
+    pub fn release(&mut self, groups: &GroupRanges) {
+        self.map.retain(|_, code| !groups.contains(code.group));
         self.relocations.retain(|global, fields| {
-            fields.retain(|field| !groups.contains(&field.group));
-            !groups.contains(&global.0) && !fields.is_empty()
+            fields.retain(|field| !groups.contains(field.group));
+            !groups.contains(global.0) && !fields.is_empty()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_found_in_their_ranges() {
+        let ranges = GroupRanges::new([7..9, 2..3, 5..5]);
+        let inside: Vec<u32> = (0..12).filter(|number| ranges.contains(*number)).collect();
+        assert_eq!(inside, [2, 7, 8]);
+        assert!(ranges.numbers().eq(inside));
     }
 }

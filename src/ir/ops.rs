@@ -280,6 +280,15 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [i32 add_two::<D>];
         AddMemory "acc = 4 bytes at slot @10 + offset @12 += imm @16; also to d @8"
             [acc add_memory::<D, false>, s add_memory::<D, true>];
+        LoadTwo "t = 4 bytes at slot @10 + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
+            [word load_two::<D, formula::I32Load, false, false, false>, word_s load_two::<D, formula::I32Load, false, false, true>,
+             word_kept load_two::<D, formula::I32Load, false, true, false>, word_kept_s load_two::<D, formula::I32Load, false, true, true>,
+             word_p load_two::<D, formula::I32Load, true, false, false>, word_p_s load_two::<D, formula::I32Load, true, false, true>,
+             word_p_kept load_two::<D, formula::I32Load, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, true, true, true>,
+             byte load_two::<D, formula::I32Load8U, false, false, false>, byte_s load_two::<D, formula::I32Load8U, false, false, true>,
+             byte_kept load_two::<D, formula::I32Load8U, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, false, true, true>,
+             byte_p load_two::<D, formula::I32Load8U, true, false, false>, byte_p_s load_two::<D, formula::I32Load8U, true, false, true>,
+             byte_p_kept load_two::<D, formula::I32Load8U, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, true, true, true>];
         LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
             [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
              z_s_s load_branch::<D, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load, Slot, true, true>,
@@ -362,7 +371,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
              memory_copy cold::<D, MemoryCopy>, memory_init cold::<D, MemoryInit>, data_drop cold::<D, DataDrop>,
              table_get cold::<D, TableGet>, table_set cold::<D, TableSet>, table_size cold::<D, TableSize>,
              table_grow cold::<D, TableGrow>, table_fill cold::<D, TableFill>, table_copy cold::<D, TableCopy>,
-             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>, cell_set cold::<D, CellSet>];
+             table_init cold::<D, TableInit>, elem_drop cold::<D, ElemDrop>, cell_set cold::<D, CellSet>,
+             native_libc cold::<D, NativeLibc>];
     }
 } } }
 pub(crate) use for_each_op;
@@ -573,12 +583,6 @@ impl Op {
             }
             // The first operator's form, if its own immediate is wanted: floats have none in pairs.
             let first_form = form % PAIR_IMMEDIATE;
-            // A local plus or shifted by a constant, plus a constant, is an address.
-            let address =
-                *second == Family::I32Add && matches!(first, Family::I32Add | Family::I32Shl);
-            if address && first_form / 2 == 3 && form >= PAIR_IMMEDIATE {
-                return true;
-            }
             return (floats && (form >= PAIR_IMMEDIATE || first_form >= 6))
                 || (*first == Family::I32Sub && first_form >= 6);
         }
@@ -604,6 +608,7 @@ impl Op {
             || self.is(Family::AddSlot)
             || self.is(Family::AddTwo)
             || self.is(Family::Lea)
+            || self.is(Family::LoadTwo)
             || PAIRS.iter().any(|(_, _, _, pair)| self.is(*pair))
     }
 

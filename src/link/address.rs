@@ -197,6 +197,10 @@ impl<T: 'static> Process<T> {
             };
             if let Some(Ref::Func(Some(func))) = table.get(&mut *store, slot) {
                 let func = func.resolved(&*store);
+                if func.is_deferred(&*store) {
+                    // It is learnt when its definition is there.
+                    continue;
+                }
                 let known = self.state().indices.get(func);
                 // The guest may have overwritten the slot that was known.
                 if known.is_some_and(|known| !self.slot_holds(store, table, known, func)) {

@@ -5,11 +5,11 @@
 use super::exit_handlers::{is_registration, keeps_for_good};
 use super::got::{CellKind, CellTarget, LoaderValue};
 use super::object::{Definition, ObjectId};
-use super::plan::{Binding, LoadOptions, PlannedCell, Planner, Undefined};
+use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
 use super::remedy::remedy;
 use super::state::View;
-use super::symbols::{Symbol, WeakImports};
+use super::symbols::{Symbol, WeakImports, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::Result;
 use crate::module::{
@@ -18,6 +18,7 @@ use crate::module::{
 use crate::runtime::StoreContextMut;
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What one object's imports are bound with.
 struct Importer<'a> {
@@ -57,6 +58,13 @@ impl<T: 'static> Planner<'_, T> {
             options,
             called: OnceCell::new(),
         };
+        let trace = &self.process.0.trace;
+        let lazy = if options.bind_now { "" } else { " (lazy)" };
+        trace.line(TraceTopics::RELOC, format_args!(""));
+        trace.line(
+            TraceTopics::RELOC,
+            format_args!("relocation processing: {}{lazy}", importer.name),
+        );
         let mut bindings = Vec::with_capacity(module.0.imports.len());
         let mut cells: Vec<PlannedCell> = Vec::new();
         let mut known: HashMap<(CellKind, &str), usize> = HashMap::new();
@@ -116,22 +124,52 @@ impl<T: 'static> Planner<'_, T> {
                 }
             };
             match bound {
-                Ok(binding) => bindings.push(binding),
+                Ok(binding) => {
+                    if matches!(binding, Binding::Host(_)) {
+                        self.process.0.trace.line(
+                            TraceTopics::BINDINGS,
+                            format_args!(
+                                "binding file {} [0] to the host [0]: normal symbol `{name}'",
+                                importer.name
+                            ),
+                        );
+                    }
+                    bindings.push(binding);
+                }
                 Err(_) if self.problems.is_full() => {
                     self.problems.add(String::new());
                     bindings.push(Binding::Undefined(Undefined::Missing));
                 }
                 Err(problem) => {
+                    self.process.0.trace.line(
+                        TraceTopics::SYMBOLS | TraceTopics::BINDINGS,
+                        format_args!(
+                            "{}: error: symbol lookup error: undefined symbol: {name} (fatal)",
+                            importer.name
+                        ),
+                    );
                     let text = match from {
                         "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
                         _ => format!("import `{from}.{name}`: {problem}"),
                     };
-                    self.problems
-                        .add(format!("{text}, wanted by `{}`", importer.name));
+                    self.problems.add_about(
+                        format!("{text}, wanted by `{}`", importer.name),
+                        About::Import {
+                            object: place,
+                            import: bindings.len(),
+                            only_when_called: false,
+                        },
+                    );
                     bindings.push(Binding::Undefined(Undefined::Missing));
                 }
             }
         }
+        let bound = u64::try_from(bindings.len()).unwrap_or(u64::MAX);
+        self.process
+            .0
+            .counters
+            .relocations
+            .fetch_add(bound, Relaxed);
         if let Some(object) = self.new.get_mut(place) {
             object.bindings = bindings;
             object.cells = cells;
@@ -154,7 +192,7 @@ impl<T: 'static> Planner<'_, T> {
                 if last != Some(object) {
                     trace.line(
                         TraceTopics::SYMBOLS,
-                        format_args!("symbol={name}; lookup in file={}", view.name(object)),
+                        format_args!("symbol={name};  lookup in file={} [0]", view.name(object)),
                     );
                 }
                 last = Some(object);
@@ -163,6 +201,7 @@ impl<T: 'static> Planner<'_, T> {
                 }
             }
         }
+        self.process.0.counters.lookups.fetch_add(1, Relaxed);
         let own = match order {
             SymbolOrder::OwnFirst => view.find_in([importer.id], name),
             SymbolOrder::Elf => None,
@@ -171,7 +210,7 @@ impl<T: 'static> Planner<'_, T> {
         trace.line(
             TraceTopics::BINDINGS,
             format_args!(
-                "binding file {} to {}: symbol `{name}`",
+                "binding file {} [0] to {} [0]: normal symbol `{name}'",
                 importer.name,
                 view.name(found.object)
             ),
@@ -232,6 +271,7 @@ impl<T: 'static> Planner<'_, T> {
             _ => {
                 let hint = self
                     .wrapped_hint(name)
+                    .or_else(|| javascript_hint(importer.module, name))
                     .or_else(|| shared.host.hint(from, name))
                     .or_else(|| remedy(name).map(String::from))
                     .map_or_else(String::new, |hint| format!(" ({hint})"));

@@ -10,6 +10,7 @@ use super::plan::{LoadOptions, runtime_directories};
 use super::process::Process;
 use super::state::View;
 use super::symbols::Symbol;
+use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{AsContextMut, Func, Instance, Ref, StoreContextMut};
 
@@ -87,7 +88,7 @@ impl<T: 'static> Process<T> {
                 "invalid mode for dlopen(): Either RTLD_LAZY or RTLD_NOW is required",
             ));
         }
-        self.release_retired(store);
+        self.release_retired(store, Vec::new());
         let Some(name) = name else {
             let main = self.state().main;
             return main
@@ -167,6 +168,14 @@ impl<T: 'static> Process<T> {
             .ok_or_else(|| Error::msg("the library is gone"))?;
         object.opens = object.opens.saturating_add(1);
         object.stays |= flags.contains(OpenFlags::NODELETE);
+        self.0.trace.line(
+            TraceTopics::FILES,
+            format_args!(
+                "opening file={} [0]; direct_opencount={}",
+                object.path, object.opens
+            ),
+        );
+        self.0.trace.line(TraceTopics::FILES, format_args!(""));
         Ok(handle_of(id))
     }
 
@@ -243,11 +252,7 @@ impl<T: 'static> Process<T> {
             let caller = caller.ok_or_else(|| {
                 Error::msg("RTLD_NEXT needs a calling library, but the host called")
             })?;
-            let order = graph::breadth_first(
-                view.scope(super::profile::SymbolOrder::Elf, Some(caller)),
-                |_| &[],
-            );
-            let after = order.into_iter().skip_while(|id| *id != caller).skip(1);
+            let after = view.behind(caller);
             let place = format!("the libraries after {}", view.name(caller));
             Ok((view.find_in(after, name), place))
         } else {
@@ -293,6 +298,14 @@ impl<T: 'static> Process<T> {
                 return Err(invalid_handle(handle));
             };
             object.opens = object.opens.saturating_sub(1);
+            self.0.trace.line(TraceTopics::FILES, format_args!(""));
+            self.0.trace.line(
+                TraceTopics::FILES,
+                format_args!(
+                    "closing file={}; direct_opencount={}",
+                    object.path, object.opens
+                ),
+            );
             if object.opens > 0 {
                 return Ok(());
             }

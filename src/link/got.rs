@@ -106,6 +106,19 @@ impl FunctionIndices {
         self.indices.remove(&func);
     }
 
+    /// The slots that were added.
+    pub fn added_slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.added.iter().map(|added| added.slot)
+    }
+
+    /// All that is known, sorted: the index of each function, and the added slots in order.
+    #[cfg(test)]
+    pub fn listed(&self) -> (Vec<(Func, u32)>, &[AddedSlot]) {
+        let mut indices: Vec<(Func, u32)> = self.indices.iter().map(|(f, i)| (*f, *i)).collect();
+        indices.sort_unstable_by_key(|(func, index)| (*index, func.group, func.place));
+        (indices, &self.added)
+    }
+
     /// How many slots were added so far: a point to roll back to.
     pub fn added(&self) -> usize {
         self.added.len()

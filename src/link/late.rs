@@ -7,13 +7,14 @@ use super::object::{Definition, ObjectId};
 use super::plan::Undefined;
 use super::process::Process;
 use super::state::View;
-use super::symbols::Symbol;
+use super::symbols::{Symbol, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
 use crate::runtime::deferred::Found;
 use crate::runtime::{Func, StoreContextMut};
 use crate::trap::{Trap, TrapCode};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl<T: 'static> Process<T> {
     /// The function that `importer` wants now, or a trap that says what is missing and who asked.
@@ -69,9 +70,12 @@ impl<T: 'static> Process<T> {
         if let Some((found, provider)) = found {
             match self.definition_func(store, found)? {
                 Some(func) if func.ty(&*store) == *ty => {
+                    self.0.counters.late.fetch_add(1, Relaxed);
                     self.0.trace.line(
                         TraceTopics::BINDINGS,
-                        format_args!("binding file {asker} to {provider}: symbol `{name}` (at its first call)"),
+                        format_args!(
+                            "binding file {asker} [0] to {provider} [0]: normal symbol `{name}' (at its first call)"
+                        ),
                     );
                     let mut state = self.state();
                     // A load that may still fail takes its objects away again, and then nothing may be bound to them.
@@ -104,10 +108,13 @@ impl<T: 'static> Process<T> {
         } else {
             format!("{from}.{name}")
         };
-        let hint = self
-            .0
-            .host
-            .hint(from, name)
+        let javascript = {
+            let state = self.state();
+            let symbols = state.object(importer).map(|object| &object.symbols);
+            symbols.and_then(|symbols| javascript_hint(symbols.module(), name))
+        };
+        let hint = javascript
+            .or_else(|| self.0.host.hint(from, name))
             .or_else(|| super::remedy::remedy(name).map(String::from))
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(

@@ -69,6 +69,11 @@ impl FreeRanges {
         Some(base)
     }
 
+    #[cfg(test)]
+    fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
     /// Start of the range that ends at `end`, else `end`.
     fn start_of_range_ending_at(&self, end: u64) -> u64 {
         match self.0.range(..end).next_back() {
@@ -86,6 +91,12 @@ impl LoaderMemory {
     /// Takes `size` bytes from memory that the linker owns.
     pub fn take(&mut self, size: u64, align: u32) -> Option<u64> {
         self.0.take(size, align)
+    }
+
+    /// Free bytes.
+    #[cfg(test)]
+    pub fn total(&self) -> u64 {
+        self.0.total()
     }
 
     /// How many pages the memory must grow before `take` succeeds; `None` if no 32-bit memory has that much.
@@ -113,6 +124,20 @@ impl TableSlots {
     /// Takes consecutive slots.
     pub fn take(&mut self, count: u64, align: u32) -> Option<u64> {
         self.free.take(count, align)
+    }
+
+    /// Whether the slot can be given out, now or when it has rested.
+    #[cfg(test)]
+    pub fn is_available(&self, slot: u64) -> bool {
+        let within = |base: u64, count: u64| (base..base + count).contains(&slot);
+        self.free
+            .0
+            .iter()
+            .any(|(base, count)| within(*base, *count))
+            || self
+                .resting
+                .iter()
+                .any(|(base, count)| within(*base, *count))
     }
 
     /// How many elements the table must grow before `take` succeeds; `None` if there are not that many function

@@ -15,6 +15,7 @@ use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
+use super::statistics::Clock;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
 use crate::error::{Error, Result};
@@ -98,6 +99,7 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Load<'_, T> {
     fn run(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
+        let whole = Clock::new(&self.process.0.counters.time);
         self.enter();
         self.process.step()?;
         self.trace_duplicates();
@@ -115,6 +117,7 @@ impl<T: 'static> Load<'_, T> {
                 self.instantiate(store, place)?;
             }
             self.adopt(store, place, &shape)?;
+            self.seed(store, place);
             self.process.step()?;
         }
         self.reserve(store)?;
@@ -131,18 +134,25 @@ impl<T: 'static> Load<'_, T> {
                 self.instantiate(store, place)?;
                 self.process.step()?;
                 self.settle_segments(store, &mut waiting, id)?;
+                self.seed(store, place);
                 self.process.step()?;
             }
         }
-        self.seed(store, main);
-        self.process.step()?;
         self.bind_pending(store)?;
+        self.process.step()?;
+        // Functions in segments that had to wait for their definition.
+        for place in 0..self.new.len() {
+            self.seed(store, place);
+        }
         self.process.step()?;
         self.reserve_tls(store)?;
         self.process.step()?;
+        let relocation = Clock::new(&self.process.0.counters.relocation);
         self.fill_cells(store)?;
         self.process.step()?;
         self.relocate(store)?;
+        drop(relocation);
+        drop(whole);
         self.process.step()?;
         self.construct(store)?;
         self.process.step()
@@ -217,10 +227,10 @@ impl<T: 'static> Load<'_, T> {
         let (id, name) = (object.id, object.name.clone());
         let module = object.symbols.module().clone();
         store.pay(AT_ONCE_COST)?;
-        self.process
-            .0
-            .trace
-            .line(TraceTopics::FILES, format_args!("file={name} instantiate"));
+        self.process.0.trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  instantiating"),
+        );
         let before = store.mark();
         let imports = self
             .make_cells(store, place)
@@ -432,25 +442,27 @@ impl<T: 'static> Load<'_, T> {
         )
     }
 
-    /// Learns the table indices of the functions that the new objects put into the table.
-    fn seed(&mut self, store: &mut StoreContextMut<'_, T>, main: Option<usize>) {
-        for place in 0..self.new.len() {
-            let Some(id) = self.new.get(place).map(|object| object.id) else {
-                continue;
-            };
-            let (relocatable, table) = {
-                let state = self.process.state();
-                match state.object(id) {
-                    Some(object) => (object.relocatable, object.table),
-                    None => continue,
-                }
-            };
-            if relocatable {
-                self.process
-                    .seed_indices(store, table.base.into(), table.count.into());
-            } else if main == Some(place) {
-                self.process.seed_indices(store, 1, u64::from(u32::MAX));
+    /// Learns the table indices of the functions that a new object put into the table (rule G2). At once, before cells
+    /// of the objects after it ask for an address: code with fixed addresses has these indices as constants.
+    fn seed(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) {
+        let Some(new) = self.new.get(place) else {
+            return;
+        };
+        let (relocatable, table) = {
+            let state = self.process.state();
+            match state
+                .object(new.id)
+                .filter(|object| object.instance.is_some())
+            {
+                Some(object) => (object.relocatable, object.table),
+                None => return,
             }
+        };
+        if relocatable {
+            self.process
+                .seed_indices(store, table.base.into(), table.count.into());
+        } else if new.main.is_some() {
+            self.process.seed_indices(store, 1, u64::from(u32::MAX));
         }
     }
 }

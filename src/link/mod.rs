@@ -26,6 +26,8 @@
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
 //! | `plan.rs`, `bind.rs`, `lookup.rs` | the plan of a load |
+//! | `problems.rs`, `near.rs` | what is wrong with a load, and what is nearly right |
+//! | `dry.rs`, `dry_layout.rs` | a load that is only planned |
 //! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
 //! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
@@ -34,7 +36,9 @@
 //! | `undo.rs` | failed loads, destructors, unloading |
 //! | `dl.rs`, `abi.rs`, `headers.rs` | `dlopen` and its family, for embedders and guests |
 //! | `remedy.rs` | what to do about names that nobody defines |
-//! | `trace.rs`, `duplicates.rs` | `LD_DEBUG` |
+//! | `trace.rs`, `duplicates.rs`, `statistics.rs` | `LD_DEBUG` |
+//! | `map.rs` | who lies where, for tools |
+//! | `symbol_list.rs` | the symbols of a file, for tools |
 #![doc = ""]
 #![doc = include_str!("rules.md")]
 #![forbid(unsafe_code)]
@@ -43,6 +47,8 @@ mod abi;
 mod address;
 mod bind;
 mod dl;
+mod dry;
+mod dry_layout;
 mod duplicates;
 mod exit_handlers;
 mod got;
@@ -54,11 +60,14 @@ mod layout;
 mod load;
 mod lookup;
 mod main_module;
+mod map;
 mod memory;
+mod near;
 mod object;
 mod place;
 mod plan;
 mod pointer_exports;
+mod problems;
 mod process;
 mod profile;
 mod relocate;
@@ -66,6 +75,8 @@ mod remedy;
 mod search;
 mod segments;
 mod state;
+mod statistics;
+mod symbol_list;
 mod symbols;
 mod trace;
 mod undo;
@@ -75,8 +86,15 @@ mod waiting_slots;
 mod tests;
 
 pub use dl::{AddressInfo, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
+pub use dry::{Base, DryNeeded, DryObject, DryRun};
+pub use map::{MapObject, MapRange, ProcessMap, Purpose};
+#[cfg(feature = "cli")]
+pub(crate) use near::edit_distance;
 pub(crate) use object::ObjectId;
+pub use problems::{Near, Problem, ProblemKind, SymbolKind, WantedSymbol};
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};
 pub use profile::{ConstructorTrap, Profile, SymbolOrder, UndefinedFunctions};
 pub use search::{Files, FoundFile, HostFiles, MemoryFiles};
+pub use statistics::LinkStatistics;
+pub use symbol_list::{SymbolClass, SymbolEntry, symbols_of};
 pub use trace::{TraceSink, TraceTopics};

@@ -101,3 +101,27 @@ pub(crate) struct Object {
     /// What was created in the store for it alone: its instance, cells, constants and deferred functions.
     pub created: Vec<(Mark, Mark)>,
 }
+
+/// What an object that is gone left in the store.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub id: ObjectId,
+    /// The objects that it needed or was bound to: what remains of them goes with it or later.
+    pub on: Vec<ObjectId>,
+    pub created: Vec<(Mark, Mark)>,
+}
+
+impl Remains {
+    pub fn of(object: Object) -> Remains {
+        Remains {
+            id: object.id,
+            on: object
+                .needed
+                .iter()
+                .chain(&object.captured)
+                .copied()
+                .collect(),
+            created: object.created,
+        }
+    }
+}

@@ -266,16 +266,22 @@ impl<T: 'static> Load<'_, T> {
                 self.process.step()?;
             }
             if let Some(object) = self.process.state().object(id) {
-                self.process.0.trace.line(
-                    TraceTopics::FILES,
+                let trace = &self.process.0.trace;
+                let files = TraceTopics::FILES;
+                let (memory, table) = (object.memory, object.table);
+                trace.line(files, format_args!("file={name} [0];  generating link map"));
+                trace.line(
+                    files,
                     format_args!(
-                        "file={name} memory=[{:#x},+{:#x}] table=[{},+{}]",
-                        object.memory.base,
-                        object.memory.size,
-                        object.table.base,
-                        object.table.count
+                        "  memory: {:#010x}   size: {:#010x}",
+                        memory.base, memory.size
                     ),
                 );
+                trace.line(
+                    files,
+                    format_args!("   table: {:>10}  slots: {:>10}", table.base, table.count),
+                );
+                trace.line(files, format_args!(""));
             }
         }
         self.reserve_stack(store)

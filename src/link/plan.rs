@@ -7,9 +7,11 @@
 use super::lookup::Lookup;
 use super::main_module::{MainShape, Place, is_relocatable};
 use super::object::{Definition, ObjectId};
+pub(crate) use super::problems::{About, Problems};
 use super::process::Process;
 use super::search::{FoundFile, SearchPath, Tried, file_name, search_goes_on};
 use super::state::View;
+use super::statistics::Clock;
 use super::symbols::SymbolTable;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
@@ -21,12 +23,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
-
-/// Problems that are listed; the rest is counted.
-const MAX_LISTED: usize = 1000;
-
-/// Bytes of text after which problems are only counted.
-const MAX_TEXT: usize = 1 << 20;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What looking for a file costs in fuel, besides what its length costs.
 const FILE_COST: u64 = 1000;
@@ -115,46 +112,10 @@ pub(crate) struct LoadOptions {
     pub bind_now: bool,
 }
 
-/// All problems of a plan.
-#[derive(Default)]
-pub(crate) struct Problems {
-    lines: Vec<String>,
-    bytes: usize,
-    more: usize,
-    seen: HashSet<String>,
-}
-
-impl Problems {
-    pub fn add(&mut self, line: String) {
-        if self.is_full() {
-            self.more += 1;
-        } else if self.seen.insert(line.clone()) {
-            self.bytes = self.bytes.saturating_add(line.len());
-            self.lines.push(line);
-        }
-    }
-
-    /// Whether more problems are only counted.
-    pub fn is_full(&self) -> bool {
-        self.lines.len() >= MAX_LISTED || self.bytes >= MAX_TEXT
-    }
-
-    pub fn result(self) -> Result<()> {
-        if self.lines.is_empty() {
-            return Ok(());
-        }
-        let mut text = self.lines.join("\n");
-        if self.more > 0 {
-            let _ = write!(text, "\nand {} more problems", self.more);
-        }
-        Err(Error::new(ErrorKind::Link(text)))
-    }
-}
-
 /// A plan that grows.
 pub(crate) struct Planner<'p, T: 'static> {
     pub process: &'p Process<T>,
-    first: u32,
+    pub(super) first: u32,
     pub new: Vec<NewObject>,
     names: HashMap<String, ObjectId>,
     identities: HashMap<String, ObjectId>,
@@ -201,7 +162,7 @@ impl<T: 'static> Process<T> {
         planner.finish(store, root, options)
     }
 
-    fn planner(&self) -> Planner<'_, T> {
+    pub(super) fn planner(&self) -> Planner<'_, T> {
         Planner {
             process: self,
             first: self.state().next,
@@ -223,13 +184,32 @@ impl<T: 'static> Process<T> {
         directories: &[String],
     ) -> Result<Result<FoundFile, Vec<String>>> {
         let trace = &self.0.trace;
-        trace.line(TraceTopics::LIBS, format_args!("find library={name}"));
+        let libs = TraceTopics::LIBS;
+        if trace.wants(libs) && !name.contains('/') {
+            trace.line(libs, format_args!("find library={name} [0]; searching"));
+            let search = &self.0.search;
+            for (list, from) in [
+                (&search.first[..], "LD_LIBRARY_PATH"),
+                (directories, "RUNPATH"),
+                (&search.last[..], "system search path"),
+            ] {
+                if !list.is_empty() {
+                    trace.line(
+                        libs,
+                        format_args!(" search path={}\t\t({from})", list.join(":")),
+                    );
+                }
+            }
+        }
         let mut tried = Tried::default();
         for path in self.0.search.candidates(name, directories) {
             store.pay(FILE_COST)?;
             trace.line(TraceTopics::LIBS, format_args!("  trying file={path}"));
             match self.0.files.find(store.data_mut(), &path) {
-                Ok(Some(found)) => return Ok(Ok(found)),
+                Ok(Some(found)) => {
+                    trace.line(libs, format_args!(""));
+                    return Ok(Ok(found));
+                }
                 Ok(None) => {}
                 Err(error) if search_goes_on(&error) => {}
                 Err(source) => {
@@ -238,6 +218,7 @@ impl<T: 'static> Process<T> {
             }
             tried.add(path);
         }
+        trace.line(libs, format_args!(""));
         Ok(Err(tried.list()))
     }
 }
@@ -252,7 +233,11 @@ impl<T: 'static> Process<T> {
 
 impl<T: 'static> Planner<'_, T> {
     /// Reads and parses a library.
-    fn open(&self, store: &mut StoreContextMut<'_, T>, file: &FoundFile) -> Result<Module> {
+    pub(super) fn open(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        file: &FoundFile,
+    ) -> Result<Module> {
         let engine = store.engine().clone();
         let limit = engine.config().limits.module_bytes;
         store.pay(0)?;
@@ -285,7 +270,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Adds an object to the plan.
-    fn add(
+    pub(super) fn add(
         &mut self,
         module: Module,
         name: &str,
@@ -338,7 +323,7 @@ impl<T: 'static> Planner<'_, T> {
         id
     }
 
-    fn place(&self, id: ObjectId) -> Option<usize> {
+    pub(super) fn place(&self, id: ObjectId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(self.first)?).ok()
     }
 
@@ -349,13 +334,18 @@ impl<T: 'static> Planner<'_, T> {
         root: ObjectId,
         options: LoadOptions,
     ) -> Result<Plan> {
+        let counters = &self.process.0.counters;
+        counters.loads.fetch_add(1, Relaxed);
+        let whole = Clock::new(&counters.time);
+        let loading = Clock::new(&counters.loading);
         let mut next = 0;
         while next < self.new.len() {
             self.load_needed(store, next)?;
             next += 1;
         }
+        drop(loading);
         // Undefined symbols of an incomplete graph would only repeat what is missing.
-        std::mem::take(&mut self.problems).result()?;
+        self.give_up(store, &[])?;
 
         let (scope, init_order, added_global) = self.order(root, options);
         for object in &mut self.new {
@@ -363,11 +353,14 @@ impl<T: 'static> Planner<'_, T> {
         }
         self.trace_scope(root, &scope);
         self.check_places();
+        let relocation = Clock::new(&counters.relocation);
         self.lookup = RefCell::new(self.lookup_of(&added_global, &scope));
         for place in 0..self.new.len() {
             self.bind(store, place, &added_global, options)?;
         }
-        self.problems.result()?;
+        drop(relocation);
+        drop(whole);
+        self.give_up(store, &added_global)?;
         Ok(Plan {
             new: self.new,
             root,
@@ -377,7 +370,11 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Finds what one object of the plan needs, and adds what is not loaded.
-    fn load_needed(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<()> {
+    pub(super) fn load_needed(
+        &mut self,
+        store: &mut StoreContextMut<'_, T>,
+        place: usize,
+    ) -> Result<()> {
         let profile = &self.process.0.profile;
         let Some(object) = self.new.get(place) else {
             return Ok(());
@@ -423,6 +420,12 @@ impl<T: 'static> Planner<'_, T> {
         if let Some(known) = self.known(name, None) {
             return Ok(Some(known));
         }
+        let trace = &self.process.0.trace;
+        trace.line(TraceTopics::FILES, format_args!(""));
+        trace.line(
+            TraceTopics::FILES,
+            format_args!("file={name} [0];  needed by {} [0]", self.name_of(id)),
+        );
         let search = &self.process.0.search;
         self.tried = self
             .tried
@@ -450,14 +453,17 @@ impl<T: 'static> Planner<'_, T> {
             }
             Err(tried) => {
                 let chain = self.chain(id);
-                let tried = if tried.is_empty() {
+                let shown = if tried.is_empty() {
                     "nowhere: there is no library path".to_string()
                 } else {
                     tried.join(", ")
                 };
-                self.problems.add(format!(
-                    "shared library dependency not found in library path: `{name}`, needed by {chain} (looked for in: {tried})"
-                ));
+                self.problems.add_about(
+                    format!(
+                        "shared library dependency not found in library path: `{name}`, needed by {chain} (looked for in: {shown})"
+                    ),
+                    self.about_library(name, id, tried, true),
+                );
                 return Ok(None);
             }
         };
@@ -478,19 +484,50 @@ impl<T: 'static> Planner<'_, T> {
             Err(error) if ends_process(&error) => Err(error),
             Err(error) => {
                 let chain = self.chain(id);
-                self.problems
-                    .add(format!("`{}`, needed by {chain}: {error}", file.path));
+                self.problems.add_about(
+                    format!("`{}`, needed by {chain}: {error}", file.path),
+                    self.about_library(name, id, vec![file.path.clone()], false),
+                );
                 Ok(None)
             }
         }
     }
 
+    fn about_library(
+        &self,
+        name: &str,
+        needed_by: ObjectId,
+        searched: Vec<String>,
+        missing: bool,
+    ) -> About {
+        About::Library {
+            name: name.to_string(),
+            needed_by: self.place(needed_by),
+            searched,
+            missing,
+        }
+    }
+
+    fn name_of(&self, id: ObjectId) -> &str {
+        let object = self.place(id).and_then(|place| self.new.get(place));
+        object.map_or("?", |object| &object.name)
+    }
+
     /// Whether the process may have one more library.
-    fn check_count(&self) -> Result<()> {
-        let loaded = {
+    pub(super) fn check_count(&self) -> Result<()> {
+        let (loaded, host_functions) = {
             let state = self.process.state();
-            state.objects.len().saturating_add(state.spent)
+            let loaded = state.objects.len().saturating_add(state.spent);
+            (loaded, state.host_functions.len())
         };
+        let most = self.process.0.profile.max_host_functions;
+        if host_functions > most {
+            return Err(limit(
+                "functions of the host that libraries of one process were bound to".into(),
+                host_functions,
+                most,
+            ));
+        }
         let most = self.process.0.profile.max_libraries;
         let count = loaded.saturating_add(self.new.len()).saturating_add(1);
         if count > most {
@@ -500,7 +537,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// An object of the process or the plan with this name or of this file (rule N4).
-    fn known(&self, name: &str, identity: Option<&str>) -> Option<ObjectId> {
+    pub(super) fn known(&self, name: &str, identity: Option<&str>) -> Option<ObjectId> {
         let loaded = self.process.state().loaded(name, identity);
         loaded
             .or_else(|| self.names.get(name).copied())
@@ -532,7 +569,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// The local scope of the root, the order of constructors, and what becomes global.
-    fn order(
+    pub(super) fn order(
         &self,
         root: ObjectId,
         options: LoadOptions,
@@ -563,7 +600,7 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// The scope of the new objects.
-    fn lookup_of(&self, added_global: &[ObjectId], scope: &[ObjectId]) -> Lookup {
+    pub(super) fn lookup_of(&self, added_global: &[ObjectId], scope: &[ObjectId]) -> Lookup {
         let state = self.process.state();
         let order = state.global.iter().chain(added_global).chain(scope);
         Lookup::new(order.filter_map(|id| {
@@ -575,7 +612,7 @@ impl<T: 'static> Planner<'_, T> {
         }))
     }
 
-    fn trace_scope(&self, root: ObjectId, scope: &[ObjectId]) {
+    pub(super) fn trace_scope(&self, root: ObjectId, scope: &[ObjectId]) {
         let trace = &self.process.0.trace;
         if !trace.wants(TraceTopics::SCOPES) {
             return;
@@ -589,12 +626,17 @@ impl<T: 'static> Planner<'_, T> {
         let names: Vec<&str> = scope.iter().map(|id| view.name(*id)).collect();
         trace.line(
             TraceTopics::SCOPES,
-            format_args!("object={} scope: {}", view.name(root), names.join(" ")),
+            format_args!("object={} [0]", view.name(root)),
         );
+        trace.line(
+            TraceTopics::SCOPES,
+            format_args!(" scope 0: {}", names.join(" ")),
+        );
+        trace.line(TraceTopics::SCOPES, format_args!(""));
     }
 
     /// Whether libraries can share the memory and table of the main module (rules S2, L6).
-    fn check_places(&mut self) {
+    pub(super) fn check_places(&mut self) {
         let needs = |object: &NewObject, table: bool| {
             let inner = &*object.symbols.module().0;
             if table {

@@ -9,6 +9,7 @@ use super::object::{Object, ObjectId};
 use super::profile::Profile;
 use super::search::{Files, SearchPath};
 use super::state::{State, View};
+use super::statistics::Counters;
 use super::trace::{Trace, TraceSink, TraceTopics};
 use crate::error::{Error, Result};
 use crate::module::{FuncType, GlobalType, Module};
@@ -94,6 +95,7 @@ pub(crate) struct Shared<T: 'static> {
     pub files: Box<dyn Files<T>>,
     pub host: Box<dyn HostSymbols<T>>,
     pub trace: Trace,
+    pub counters: Counters,
     state: Mutex<State>,
     /// Faults that tests make in the middle of a load.
     #[cfg(test)]
@@ -180,6 +182,7 @@ impl<T: 'static> ProcessBuilder<T> {
                 .unwrap_or_else(|| Box::new(super::search::MemoryFiles::new())),
             host: self.host.unwrap_or_else(|| Box::new(NoHostSymbols)),
             trace: self.trace,
+            counters: Counters::default(),
             state: Mutex::default(),
             #[cfg(test)]
             faults: Faults::default(),
@@ -271,6 +274,12 @@ impl<T: 'static> Process<T> {
         let root = self
             .commit(&mut store, plan)
             .map_err(|error| error.context(format!("cannot start `{path}`")))?;
+        self.trace_statistics();
+        let trace = &self.0.trace;
+        let topics = TraceTopics::INIT | TraceTopics::LIBS;
+        trace.line(topics, format_args!(""));
+        trace.line(topics, format_args!("transferring control: {path}"));
+        trace.line(topics, format_args!(""));
         self.instance_of(root)
             .ok_or_else(|| Error::msg("the main module has no instance"))
     }

@@ -62,6 +62,9 @@ pub struct Profile {
     pub max_needed: usize,
     /// Most directories in one library's runtime path. Default: 256.
     pub max_runtime_path: usize,
+    /// Functions of the host that libraries may have been bound to before another one is refused; each is made once and
+    /// stays. Default: 100,000.
+    pub max_host_functions: usize,
     /// Most paths at which one load looks for needed libraries. Default: 250,000.
     pub max_searched: usize,
 }
@@ -82,6 +85,7 @@ impl Default for Profile {
             max_libraries: 20_000,
             max_needed: 10_000,
             max_runtime_path: 256,
+            max_host_functions: 100_000,
             max_searched: 250_000,
         }
     }

@@ -185,10 +185,10 @@ impl<T: 'static> Load<'_, T> {
                     _ => Vec::new(),
                 };
                 if let Some(func) = instance.get_func(&mut *store, step) {
-                    self.process
-                        .0
-                        .trace
-                        .line(TraceTopics::RELOC, format_args!("relocate {name}: {step}"));
+                    self.process.0.trace.line(
+                        TraceTopics::RELOC,
+                        format_args!("calling relocation function: {name} ({step})"),
+                    );
                     self.guest_ran = true;
                     self.process
                         .call_i32(store, func, &params)
@@ -248,10 +248,11 @@ impl<T: 'static> Load<'_, T> {
                 .find_map(|name| Some((name, instance.get_func(&mut *store, name)?)));
             if let Some((step, func)) = constructor {
                 let name = self.process.state().name(id).to_string();
-                self.process
-                    .0
-                    .trace
-                    .line(TraceTopics::INIT, format_args!("calling init: {name}"));
+                let trace = &self.process.0.trace;
+                let topics = TraceTopics::INIT | TraceTopics::LIBS;
+                trace.line(topics, format_args!(""));
+                trace.line(topics, format_args!("calling init: {name}"));
+                trace.line(topics, format_args!(""));
                 self.guest_ran = true;
                 {
                     let mut state = self.process.state();

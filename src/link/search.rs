@@ -37,7 +37,18 @@ pub trait Files<T>: Send + Sync {
     /// # Errors
     /// It cannot be read, or is larger than `limit`.
     fn read(&self, data: &mut T, file: &FoundFile, limit: usize) -> io::Result<Vec<u8>>;
+
+    /// The names of the files in a directory, for tools that look for what would help. Default: none.
+    ///
+    /// # Errors
+    /// It is no directory, or cannot be read.
+    fn list(&self, _data: &mut T, _directory: &str) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
+
+/// Names of one directory that are listed.
+const MAX_NAMES: usize = 100_000;
 
 /// Library files in host directories that the embedder names; nothing outside of them is ever opened.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +98,21 @@ impl<T> Files<T> for HostFiles {
         check_size(bytes.len(), limit)?;
         Ok(bytes)
     }
+
+    fn list(&self, _data: &mut T, directory: &str) -> io::Result<Vec<String>> {
+        let canonical = Path::new(directory).canonicalize()?;
+        if !self
+            .directories
+            .iter()
+            .any(|own| canonical.starts_with(own))
+        {
+            return Ok(Vec::new());
+        }
+        std::fs::read_dir(canonical)?
+            .take(MAX_NAMES)
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
 }
 
 /// Library files in memory, by path. Paths are compared after `.`, `..` and doubled slashes are removed; a path without
@@ -125,6 +151,16 @@ impl<T> Files<T> for MemoryFiles {
             .ok_or(io::ErrorKind::NotFound)?;
         check_size(bytes.len(), limit)?;
         Ok(bytes.clone())
+    }
+
+    fn list(&self, _data: &mut T, directory: &str) -> io::Result<Vec<String>> {
+        let directory = normal_path(directory);
+        let inside = self.files.keys().filter_map(|path| {
+            let name = path.strip_prefix(&directory)?;
+            let name = name.strip_prefix('/').unwrap_or(name);
+            (!name.contains('/') && path.len() > name.len()).then(|| name.to_string())
+        });
+        Ok(inside.take(MAX_NAMES).collect())
     }
 }
 
@@ -274,7 +310,7 @@ pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn join(directory: &str, name: &str) -> String {
+pub(crate) fn join(directory: &str, name: &str) -> String {
     if directory.ends_with('/') {
         format!("{directory}{name}")
     } else {

@@ -5,12 +5,12 @@
 use super::exit_handlers::ExitHandlers;
 use super::got::FunctionIndices;
 use super::layout::{LoaderMemory, TableSlots};
-use super::object::{Definition, MemoryPlace, Object, ObjectId};
+use super::object::{Definition, MemoryPlace, Object, ObjectId, Remains};
 use super::plan::NewObject;
 use super::profile::SymbolOrder;
 use super::symbols::SymbolTable;
 use crate::module::FuncType;
-use crate::runtime::{Func, Global, Instance, Mark, Memory, Table};
+use crate::runtime::{Func, Global, Instance, Memory, Table};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Names of one object that are kept besides those of its load.
@@ -62,7 +62,7 @@ pub(crate) struct State {
     pub exit_handlers: ExitHandlers,
     /// What unloaded objects left in the store, for each object, to be released when none of its functions is on the
     /// call stack (rule U8).
-    pub retired: Vec<Vec<(Mark, Mark)>>,
+    pub retired: Vec<Remains>,
     /// How many objects were unloaded again after they had been loaded.
     pub unloaded: u64,
     /// How many constructors have begun or ended so far.
@@ -175,6 +175,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// All objects, those of the process first.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectId> + 'a {
+        let loaded = self.state.objects.keys().copied();
+        loaded.chain(self.new.iter().map(|object| object.id))
+    }
+
     pub fn name(&self, id: ObjectId) -> &'a str {
         match self.planned(id) {
             Some(new) => &new.name,
@@ -209,6 +215,18 @@ impl<'a> View<'a> {
             .chain(self.added_global.iter().copied())
             .chain(local.iter().copied())
             .chain(importer)
+    }
+
+    /// The objects behind `caller`, where `RTLD_NEXT` looks (rule D8): in the scope of the root that brought it in, as
+    /// ld.so does, so that a wrapper finds what it needs although that was global before; then in the global scope.
+    pub fn behind(&self, caller: ObjectId) -> impl Iterator<Item = ObjectId> + 'a {
+        let local = self.local_scope(caller);
+        let of_main = local.first().copied() == self.state.main;
+        let behind = move |list: &'a [ObjectId]| {
+            let from = list.iter().skip_while(move |id| **id != caller);
+            from.copied().filter(move |id| *id != caller)
+        };
+        behind(if of_main { &[] } else { local }).chain(behind(&self.state.global))
     }
 
     /// The first definition of a name in these objects (rule R3).

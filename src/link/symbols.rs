@@ -41,10 +41,10 @@ pub(crate) struct SymbolTable {
     imported_globals: Vec<u32>,
     /// Places of the imported functions in the list of imports.
     imported_funcs: Vec<u32>,
+    /// Exports with [`ORIGINAL`] before their name, by the rest of it.
+    originals: HashMap<Box<str>, usize>,
     /// Exported functions are not to be called by others: only addresses told by functions count.
     pointers_only: bool,
-    /// Some functions are there in two forms, `f` and `orig$f` (rule R10).
-    has_split_forms: bool,
     /// It stands for the linker itself, which serves the functions of `<dlfcn.h>`.
     is_libdl: bool,
 }
@@ -69,16 +69,20 @@ impl SymbolTable {
             .filter(|(import, _)| matches!(import.ty, ExternKind::Func(_)))
             .map(|(_, place)| place)
             .collect();
+        let originals = inner
+            .exports()
+            .enumerate()
+            .filter(|(_, export)| matches!(export.item, ExportItem::Func(_)))
+            .filter_map(|(place, export)| Some((export.name.strip_prefix(ORIGINAL)?.into(), place)))
+            .collect();
         let table = SymbolTable {
+            originals,
             imported_globals: pointer_exports::imported_globals(inner),
             imported_funcs,
             module: module.clone(),
             flags,
             pointers_only: wrapped_exports,
             is_libdl: false,
-            has_split_forms: inner
-                .exports()
-                .any(|export| export.name.starts_with(ORIGINAL)),
             pointers,
         };
         (table, unreadable)
@@ -117,26 +121,22 @@ impl SymbolTable {
         {
             return None;
         }
-        let original = self
-            .has_split_forms
-            .then(|| self.export(&format!("{ORIGINAL}{name}"), name));
-        original.flatten().or_else(|| self.export(name, name))
+        match self.originals.get(name) {
+            Some(place) => self.export(*place, name),
+            None => self.export(self.module.0.export_place(name)?, name),
+        }
     }
 
     /// The function behind a definition whose 64-bit integers are split: emscripten's `f` beside `orig$f` (rule R10).
     pub fn split_form(&self, name: &str) -> Option<Symbol> {
-        if !self.has_split_forms {
-            return None;
-        }
-        self.module.0.export_place(&format!("{ORIGINAL}{name}"))?;
-        self.export(name, name)
+        self.originals.get(name)?;
+        self.export(self.module.0.export_place(name)?, name)
             .filter(|symbol| matches!(symbol, Symbol::Function { .. }))
     }
 
-    /// The definition of a symbol by an export.
-    fn export(&self, export: &str, name: &str) -> Option<Symbol> {
+    /// The definition of a symbol by the export at this place.
+    fn export(&self, place: usize, name: &str) -> Option<Symbol> {
         let inner = &*self.module.0;
-        let place = inner.export_place(export)?;
         let export = u32::try_from(place).ok()?;
         match inner.export_at(place)?.item {
             ExportItem::Func(func) => {
@@ -215,6 +215,16 @@ impl SymbolTable {
 /// What emscripten up to version 3 puts before the name of an exported function that has 64-bit integers: the export of
 /// the plain name is a stub for JavaScript, which splits them.
 const ORIGINAL: &str = "orig$";
+
+/// What to say when nobody defines a function that this module brings along as JavaScript (emscripten's `EM_JS`: the
+/// export `__em_js__NAME` leads to its text).
+pub(crate) fn javascript_hint(module: &Module, name: &str) -> Option<String> {
+    let text = format!("__em_js__{name}");
+    module
+        .0
+        .export_place(&text)
+        .map(|_| "it is JavaScript (EM_JS): the embedder has to offer it".to_string())
+}
 
 fn index(places: &[u32], index: u32) -> Option<u32> {
     places.get(usize::try_from(index).ok()?).copied()

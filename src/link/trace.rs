@@ -23,10 +23,28 @@ bitflags::bitflags! {
         const INIT = 32;
         /// Scopes of loaded objects.
         const SCOPES = 64;
+        /// Times and counts.
+        const STATISTICS = 128;
     }
 }
 
 impl TraceTopics {
+    /// The names of all topics.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        [
+            "libs",
+            "files",
+            "symbols",
+            "bindings",
+            "reloc",
+            "init",
+            "scopes",
+            "statistics",
+            "all",
+        ]
+        .into_iter()
+    }
+
     /// The topics of a list as `LD_DEBUG` has it: names separated by commas, colons or spaces, or `all`. Unknown names
     /// are handed back.
     pub fn parse(list: &str) -> (TraceTopics, Vec<&str>) {
@@ -34,7 +52,7 @@ impl TraceTopics {
         let mut unknown = Vec::new();
         for name in list.split([',', ':', ' ']).filter(|name| !name.is_empty()) {
             match name {
-                "all" => topics |= TraceTopics::all(),
+                "all" => topics |= TraceTopics::all() - TraceTopics::STATISTICS,
                 "libs" => topics |= TraceTopics::LIBS,
                 "files" => topics |= TraceTopics::FILES,
                 "symbols" => topics |= TraceTopics::SYMBOLS,
@@ -42,6 +60,9 @@ impl TraceTopics {
                 "reloc" => topics |= TraceTopics::RELOC,
                 "init" => topics |= TraceTopics::INIT,
                 "scopes" => topics |= TraceTopics::SCOPES,
+                "statistics" => topics |= TraceTopics::STATISTICS,
+                // What glibc knows too and what has no counterpart here: symbol versions, libraries without use.
+                "versions" | "unused" => {}
                 other => unknown.push(other),
             }
         }
@@ -67,9 +88,9 @@ impl Trace {
         }
     }
 
-    /// Whether lines of this topic are wanted; a test before work that only serves tracing.
+    /// Whether lines of any of these topics are wanted; a test before work that only serves tracing.
     pub fn wants(&self, topic: TraceTopics) -> bool {
-        self.topics.contains(topic)
+        self.topics.intersects(topic)
     }
 
     /// Tells one line. The text is made only if it is wanted.
@@ -105,6 +126,14 @@ mod tests {
         let (topics, unknown) = TraceTopics::parse("libs,bindings:nonsense");
         assert_eq!(topics, TraceTopics::LIBS | TraceTopics::BINDINGS);
         assert_eq!(unknown, ["nonsense"]);
-        assert_eq!(TraceTopics::parse("all").0, TraceTopics::all());
+        let all = TraceTopics::parse("all,statistics").0;
+        assert_eq!(all, TraceTopics::all());
+        // As in glibc, `all` is all but the statistics.
+        assert!(
+            !TraceTopics::parse("all")
+                .0
+                .contains(TraceTopics::STATISTICS)
+        );
+        assert_eq!(TraceTopics::parse("versions unused").1, [""; 0]);
     }
 }

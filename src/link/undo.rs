@@ -8,7 +8,7 @@
 
 use super::got::AddedSlot;
 use super::load::{Load, ids};
-use super::object::{Object, ObjectId, Status};
+use super::object::{Object, ObjectId, Remains, Status};
 use super::process::Process;
 use super::state::State;
 use super::trace::TraceTopics;
@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, ValType};
 use crate::runtime::{Mark, StoreContextMut};
 use crate::trap::TrapCode;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 impl<T: 'static> Load<'_, T> {
     /// Brings the process back to the state before the load. Loads that constructors of this one began and finished
@@ -80,10 +80,14 @@ impl<T: 'static> Load<'_, T> {
         for added in added {
             process.drop_added(store, added, self.guest_ran);
         }
-        let (mut created, given_back) = process.remove(store, &gone, self.guest_ran, ended);
+        let (remains, given_back) = process.remove(store, &gone, self.guest_ran, ended);
         result = result.and(given_back);
+        let mut created: Vec<(Mark, Mark)> = remains
+            .into_iter()
+            .flat_map(|object| object.created)
+            .collect();
         if !nested_stay {
-            created.push(std::mem::take(&mut self.created));
+            created.append(&mut self.created);
         }
         if self.stack_memory.size > 0 && !main_goes && !nested_stay {
             // The stack pointer was made by this load, and nobody else has it.
@@ -103,13 +107,16 @@ impl<T: 'static> Load<'_, T> {
                 retired: std::mem::take(&mut state.retired),
                 error: state.error.take(),
                 loading: std::mem::take(&mut state.loading),
+                // They belong to the store for good: the next start uses them again.
+                host_functions: std::mem::take(&mut state.host_functions),
+                own_functions: std::mem::take(&mut state.own_functions),
                 ..State::default()
             };
         }
         // Nothing that stays refers to what goes: old objects are bound only to objects whose load has succeeded (see
         // `late.rs`), and what was bound since depends on what goes, so it goes too.
         drop(state);
-        release(store, created.into_iter().flatten().collect());
+        process.release_retired(store, created);
         let mut state = process.state();
         if !nested_stay {
             state.next = self.new.first().map_or(state.next, |object| object.id.0);
@@ -159,7 +166,7 @@ impl<T: 'static> Process<T> {
         gone: &HashSet<ObjectId>,
         used: bool,
         ended: bool,
-    ) -> (Vec<Vec<(Mark, Mark)>>, Result<()>) {
+    ) -> (Vec<Remains>, Result<()>) {
         let removed: Vec<Object> = {
             let mut state = self.state();
             state.names.retain(|_, id| !gone.contains(id));
@@ -187,7 +194,7 @@ impl<T: 'static> Process<T> {
         for object in &removed {
             self.0.trace.line(
                 TraceTopics::FILES,
-                format_args!("file={} removed", object.name),
+                format_args!("file={} [0];  destroying link map", object.name),
             );
             self.clear_slots(store, object.table.base, object.table.count);
             if object.table.count > 0 {
@@ -206,32 +213,57 @@ impl<T: 'static> Process<T> {
                 result = result.and(given_back);
             }
         }
-        let created = removed.into_iter().map(|object| object.created).collect();
-        (created, result)
+        let remains = removed.into_iter().map(Remains::of).collect();
+        (remains, result)
     }
 
     /// Releases what unloaded objects left in the store, except those whose functions may be on the call stack
-    /// (rule U8).
-    pub(crate) fn release_retired(&self, store: &mut StoreContextMut<'_, T>) {
+    /// (rule U8) and those that such objects lead to; and `created` in any case, of which nothing is running. All
+    /// together, because they may lead to each other.
+    pub(crate) fn release_retired(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        mut created: Vec<(Mark, Mark)>,
+    ) {
         let retired = std::mem::take(&mut self.state().retired);
-        if retired.is_empty() {
-            return;
-        }
         let ranges: Vec<(Mark, Mark)> = retired
             .iter()
-            .flat_map(|object| object.iter().copied())
+            .flat_map(|object| object.created.iter().copied())
             .collect();
         let mut running = store.may_be_running(&ranges).into_iter();
-        let (kept, gone): (Vec<_>, Vec<_>) = retired.into_iter().partition(|object| {
-            let held: Vec<bool> = running.by_ref().take(object.len()).collect();
-            held.contains(&true)
-        });
+        let mut open: Vec<usize> = Vec::new();
+        for (place, object) in retired.iter().enumerate() {
+            let mut held = running.by_ref().take(object.created.len());
+            if held.any(|held| held) {
+                open.push(place);
+            }
+            held.for_each(drop);
+        }
+        let places: HashMap<ObjectId, usize> = retired
+            .iter()
+            .enumerate()
+            .map(|(place, object)| (object.id, place))
+            .collect();
+        let mut kept: HashSet<usize> = HashSet::new();
+        while let Some(place) = open.pop() {
+            if let Some(object) = retired.get(place).filter(|_| kept.insert(place)) {
+                open.extend(object.on.iter().filter_map(|id| places.get(id)));
+            }
+        }
         {
             let mut state = self.state();
-            state.spent = state.spent.saturating_sub(gone.len());
-            state.retired.extend(kept);
+            for (place, object) in retired.into_iter().enumerate() {
+                if kept.contains(&place) {
+                    state.retired.push(object);
+                } else {
+                    state.spent = state.spent.saturating_sub(1);
+                    created.extend(object.created);
+                }
+            }
         }
-        release(store, gone.into_iter().flatten().collect());
+        if !created.is_empty() {
+            store.release_between(&created);
+        }
     }
 
     /// Runs what objects registered for their end, in this order: the destructors registered with an object's
@@ -265,9 +297,12 @@ impl<T: 'static> Process<T> {
                     None => continue,
                 }
             };
+            let topics = TraceTopics::INIT | TraceTopics::LIBS;
+            self.0.trace.line(topics, format_args!(""));
             self.0
                 .trace
-                .line(TraceTopics::INIT, format_args!("calling fini: {name}"));
+                .line(topics, format_args!("calling fini: {name} [0]"));
+            self.0.trace.line(topics, format_args!(""));
             // Each turn takes a handler off the list.
             while let Err(error) = self.run_exit_handlers(store, *id) {
                 if !all || ends_process(&error) {
@@ -316,31 +351,16 @@ impl<T: 'static> Process<T> {
         self.state().sort_for_end(&mut gone);
         self.finalize(store, &gone, false)?;
         let gone: HashSet<ObjectId> = gone.into_iter().collect();
-        let (mut created, given_back) = self.remove(store, &gone, true, false);
+        let (mut remains, given_back) = self.remove(store, &gone, true, false);
         {
             let mut state = self.state();
-            state.spent = state.spent.saturating_add(created.len());
-            let unloaded = u64::try_from(created.len()).unwrap_or(u64::MAX);
+            state.spent = state.spent.saturating_add(remains.len());
+            let unloaded = u64::try_from(remains.len()).unwrap_or(u64::MAX);
             state.unloaded = state.unloaded.saturating_add(unloaded);
-            state.retired.append(&mut created);
+            state.retired.append(&mut remains);
         }
-        self.release_retired(store);
+        self.release_retired(store, Vec::new());
         given_back
-    }
-}
-
-/// Releases ranges of the store; neighbours together, because each release looks at everything that stays.
-fn release<T: 'static>(store: &mut StoreContextMut<'_, T>, mut ranges: Vec<(Mark, Mark)>) {
-    ranges.sort_unstable();
-    let mut merged: Vec<(Mark, Mark)> = Vec::new();
-    for (from, to) in ranges {
-        match merged.last_mut() {
-            Some((_, end)) if *end >= from => *end = to.max(*end),
-            _ => merged.push((from, to)),
-        }
-    }
-    for (from, to) in merged.into_iter().filter(|(from, to)| from < to) {
-        store.release_between(from, to);
     }
 }
 

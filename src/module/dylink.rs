@@ -68,15 +68,19 @@ impl SymbolFlags {
 }
 
 /// Name of today's section.
-const DYLINK_0: &str = "dylink.0";
+pub(super) const DYLINK_0: &str = "dylink.0";
 /// Name of the section before 2021, with one fixed record and no subsections (P11).
-const DYLINK: &str = "dylink";
+pub(super) const DYLINK: &str = "dylink";
 
-const MEM_INFO: u8 = 1;
-const NEEDED: u8 = 2;
-const EXPORT_INFO: u8 = 3;
-const IMPORT_INFO: u8 = 4;
-const RUNTIME_PATH: u8 = 5;
+/// Numbers of the subsections.
+pub(super) mod subsection {
+    pub const MEM_INFO: u8 = 1;
+    pub const NEEDED: u8 = 2;
+    pub const EXPORT_INFO: u8 = 3;
+    pub const IMPORT_INFO: u8 = 4;
+    pub const RUNTIME_PATH: u8 = 5;
+}
+use subsection::{EXPORT_INFO, IMPORT_INFO, MEM_INFO, NEEDED, RUNTIME_PATH};
 
 /// Largest log2 of an alignment, of memory and of table slots. The largest seen in real libraries is 7.
 const MAX_ALIGNMENT: u32 = 16;
@@ -89,7 +93,7 @@ const ADDRESSABLE: u64 = 1 << 32;
 const PAGE: u64 = 1 << 16;
 
 /// Bytes of the header in front of the first section.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
 /// Why there is no information.
 pub(super) enum Problem {

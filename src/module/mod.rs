@@ -3,7 +3,8 @@
 //! Map: `quick` reads and checks ordinary modules; for what it declines, `parse` walks the sections behind
 //! wasmparser's validator and fills [`ModuleInner`] with the help of `types` and `const_expr`.
 //! `validate` shares out the validation of function bodies; `proposals` holds the accepted features and explains
-//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`.
+//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`. For tools, `sections` lists
+//! what a file consists of, `disassemble` prints code, and `patch` changes the dynamic linking section.
 //!
 //! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
 //! spaces and byte ranges within the file. Only function bodies may be unvalidated, if
@@ -12,20 +13,29 @@
 #![forbid(unsafe_code)]
 
 mod const_expr;
+mod disassemble;
 mod dylink;
 mod exports;
+mod libc;
 #[cfg(test)]
 mod malformed;
 mod names;
 mod parse;
+mod patch;
 mod proposals;
 mod quick;
 mod reader;
+mod sections;
 mod types;
 mod validate;
 
+pub use disassemble::OperatorText;
 pub use dylink::{DylinkInfo, SymbolFlags};
 pub(crate) use exports::Export;
+pub(crate) use libc::LibcFunction;
+pub use patch::DylinkPatch;
+pub(crate) use sections::exports_of;
+pub use sections::{Section, sections};
 pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
@@ -89,6 +99,8 @@ pub(crate) struct ModuleInner {
     pub name_section: Option<Range<usize>>,
     /// Where the names of the `name` section are, once somebody asked.
     names: OnceLock<names::Names>,
+    /// Functions of C's library among the module's, once somebody asked.
+    libc_functions: OnceLock<Vec<(u32, LibcFunction)>>,
     /// The number of data segments that the file says before the code.
     data_count: Option<u32>,
     /// What the quick check of bodies looks at, once a body was checked.
@@ -273,6 +285,16 @@ impl Module {
             .map(|import| format!("{}.{}", import.module, import.name))
     }
 
+    /// The name that the name section gives a function. O(log n).
+    pub(crate) fn section_name(&self, index: u32) -> Option<&str> {
+        self.names()?.function(&self.0.bytes, index)
+    }
+
+    /// The first function that the name section gives this name. Linear in the number of names.
+    pub fn function_named(&self, name: &str) -> Option<u32> {
+        self.names()?.function_named(&self.0.bytes, name)
+    }
+
     /// Validates the body of a defined function by its place among the defined functions. Only of
     /// use with [`Config::lazy_validation`](crate::Config): else all bodies have been validated.
     ///
@@ -287,6 +309,13 @@ impl Module {
             }
             Err(parse::Failure::Other(error)) => Err(error),
         }
+    }
+
+    /// Which function of C's library one of the module's own functions says to be by its name and type.
+    pub(crate) fn libc_function(&self, index: u32) -> Option<LibcFunction> {
+        let functions = self.0.libc_functions.get_or_init(|| libc::find(self));
+        let place = functions.binary_search_by_key(&index, |(index, _)| *index);
+        functions.get(place.ok()?).map(|(_, function)| *function)
     }
 
     fn names(&self) -> Option<&names::Names> {
@@ -357,6 +386,19 @@ impl ModuleInner {
 
 fn entry<T>(list: &[T], index: u32) -> Option<&T> {
     list.get(usize::try_from(index).ok()?)
+}
+
+/// A name of a guest's choice for a terminal: control characters are escaped.
+pub(crate) fn printable(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_control() {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
 }
 
 /// Something that validation has proved to exist.

@@ -69,6 +69,12 @@ impl Names {
         std::str::from_utf8(file.get(self.module.clone()?)?).ok()
     }
 
+    /// All functions with a name.
+    pub(super) fn functions<'a>(&'a self, file: &'a [u8]) -> impl Iterator<Item = (u32, &'a str)> {
+        let indices = self.functions.iter().map(|(index, ..)| *index);
+        indices.filter_map(|index| Some((index, self.function(file, index)?)))
+    }
+
     /// The name of a function. O(log n).
     pub(super) fn function<'a>(&self, file: &'a [u8], index: u32) -> Option<&'a str> {
         let place = self
@@ -79,6 +85,16 @@ impl Names {
         let start = usize::try_from(*start).ok()?;
         let end = start.checked_add(usize::try_from(*length).ok()?)?;
         std::str::from_utf8(file.get(start..end)?).ok()
+    }
+
+    /// The first function with this name.
+    pub(super) fn function_named(&self, file: &[u8], name: &str) -> Option<u32> {
+        let wanted = name.as_bytes();
+        self.functions.iter().find_map(|(index, start, length)| {
+            let start = usize::try_from(*start).ok()?;
+            let end = start.checked_add(usize::try_from(*length).ok()?)?;
+            (file.get(start..end)? == wanted).then_some(*index)
+        })
     }
 }
 

@@ -518,6 +518,7 @@ impl ModuleInner {
             dylink: None,
             name_section: None,
             names: std::sync::OnceLock::new(),
+            libc_functions: std::sync::OnceLock::new(),
             data_count: None,
             context: std::sync::OnceLock::new(),
             resources: std::sync::OnceLock::new(),

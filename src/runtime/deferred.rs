@@ -79,6 +79,18 @@ impl Func {
         unsafe { (*final_target(core.func(*self))).handle(core.id) }
     }
 
+    /// Whether it is a deferred function that leads nowhere yet.
+    pub(crate) fn is_deferred(&self, store: impl AsContext) -> bool {
+        let core = &store.as_context().0.core;
+        // SAFETY: the record is live while the store is borrowed.
+        unsafe {
+            matches!(
+                (*final_target(core.func(*self))).kind,
+                FuncKind::Deferred { .. }
+            )
+        }
+    }
+
     /// A function that calls `table[p]` inside the interpreter loop, `p` being parameter number `pointer`, with the other
     /// parameters in order; a callee with fewer parameters gets the first ones. Traps if the types do not fit otherwise.
     ///

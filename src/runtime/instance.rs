@@ -169,6 +169,19 @@ impl Instance {
     }
 }
 
+/// How many functions of each instance (by its group) are translated, and the bytes of their code.
+pub(crate) fn translated<T: 'static>(
+    store: &super::store::StoreContext<'_, T>,
+) -> std::collections::HashMap<u32, (usize, usize)> {
+    let mut sizes = std::collections::HashMap::new();
+    for (_, code) in store.0.core.code.iter() {
+        let (functions, bytes): &mut (usize, usize) = sizes.entry(code.group).or_default();
+        *functions += usize::from(!code.record.is_null());
+        *bytes += size_of_val(&*code.words) + size_of_val(&*code.places);
+    }
+    sizes
+}
+
 /// The handle of something in an instance's index spaces.
 ///
 /// # Safety

@@ -12,6 +12,7 @@ use super::release::release;
 use super::store::{StoreCore, call};
 use super::{func, memory, table};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::code::GroupRanges;
 use crate::module::{
     ConstExpr, ConstOp, ExternKind, ExternType, GlobalType, Import, MemoryType, Module,
     SegmentMode, TableType, ValType,
@@ -56,7 +57,7 @@ pub(crate) unsafe fn instantiate(
             }),
             Err(error) => {
                 if !escaped {
-                    release(core, group..group + 1);
+                    release(core, &GroupRanges::new([group..group + 1]));
                 }
                 Err(error)
             }

@@ -1,11 +1,14 @@
 //! Linear memories: the only owner of their bytes.
 //!
-//! A memory's bytes move only when it grows beyond its capacity, so whoever keeps `base` and `len`
-//! elsewhere (the registers of running code) loads them again after everything that may grow it.
+//! A memory's bytes may move when it grows, so whoever keeps `base` and `len` elsewhere (the registers of running code)
+//! loads them again after everything that may grow it. Where the system has address space to reserve (`pages`), a memory
+//! that grows moves at most once; elsewhere its capacity doubles.
 //! Bytes between `len` and `capacity` are always zero.
 
+use super::budget::Share;
 use super::group::{Group, Records};
 use super::limits::{Growing, Growth, allows, failed};
+use super::pages::Reservation;
 use super::records::{InstanceRec, MemoryRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +19,9 @@ use std::ptr::NonNull;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 64 << 10;
+
+/// Memories that begin with so many bytes lie in a reservation from the beginning; smaller ones, once they grow.
+const RESERVED_FROM: usize = 1 << 20;
 
 /// Most pages that a memory with 32-bit addresses can have.
 const MOST_PAGES: u64 = 1 << 16;
@@ -207,8 +213,10 @@ impl MemoryRec {
 
 impl Drop for MemoryRec {
     fn drop(&mut self) {
-        // SAFETY: `base` was allocated with `capacity` bytes and is freed nowhere else.
-        unsafe { free(self.base, self.capacity) }
+        if self.pages.is_none() {
+            // SAFETY: `base` was allocated with `capacity` bytes and is freed nowhere else.
+            unsafe { free(self.base, self.capacity) }
+        }
     }
 }
 
@@ -248,6 +256,16 @@ unsafe fn free(base: *mut u8, bytes: usize) {
         // SAFETY: allocated with the same layout by the contract.
         unsafe { dealloc(base, layout) };
     }
+}
+
+/// Address space for `most` bytes of which `len` are there; `None` if the system has none to reserve.
+fn reserve(len: usize, most: usize) -> Option<Reservation> {
+    #[cfg(test)]
+    if FAIL.get() {
+        return None;
+    }
+    let mut pages = Reservation::new(most)?;
+    pages.commit(len).then_some(pages)
 }
 
 /// Bytes of this many pages, if the host can address them.
@@ -293,7 +311,14 @@ pub(crate) unsafe fn create(
             0,
         ));
     }
-    let Some(base) = allocate(len) else {
+    let maximum = ty.maximum.map_or(most, |declared| declared.min(most));
+    // A small memory, which may never grow, is cheaper from the allocator; a large one would cost a copy.
+    let useful = most_bytes(maximum, &share).unwrap_or(len);
+    let pages = (len >= RESERVED_FROM && useful > len)
+        .then(|| reserve(len, useful))
+        .flatten();
+    let base = pages.as_ref().map(Reservation::base);
+    let Some(base) = base.or_else(|| allocate(len)) else {
         // SAFETY: both pointers are right by the contract.
         unsafe { failed(core, store, Growing::Memory, out_of_memory(len))? };
         return Err(out_of_memory(len));
@@ -303,7 +328,8 @@ pub(crate) unsafe fn create(
         base,
         len,
         capacity: len,
-        maximum: ty.maximum.map_or(most, |declared| declared.min(most)),
+        pages,
+        maximum,
         declared_maximum: ty.maximum,
         group: 0,
         place: 0,
@@ -366,27 +392,72 @@ pub(crate) unsafe fn memory_grow(
             return Ok(None);
         }
         if desired > (*memory).capacity {
-            // Doubling makes the cost of copying a constant per byte however small the steps of the guest are.
-            let doubled = (*memory).capacity.saturating_mul(2);
-            let share = usize::try_from((&(*memory).share).most()).unwrap_or(usize::MAX);
-            let useful = bytes_of(most).unwrap_or(desired).min(share);
-            let wanted = doubled.min(useful).max(desired);
-            let larger = allocate(wanted)
-                .map(|base| (base, wanted))
-                .or_else(|| allocate(desired).map(|base| (base, desired)));
-            let Some((base, capacity)) = larger else {
+            let useful = most_bytes(most, &(*memory).share).unwrap_or(desired);
+            if !extend(memory, desired, useful.max(desired)) {
                 failed(core, store, Growing::Memory, out_of_memory(desired))?;
                 return Ok(None);
-            };
-            std::ptr::copy_nonoverlapping((*memory).base, base, (*memory).len);
-            free((*memory).base, (*memory).capacity);
-            (*memory).base = base;
-            (*memory).capacity = capacity;
+            }
         }
         (*memory).len = desired;
         (&mut (*memory).share).set(desired as u64);
     }
     Ok(Some(old.minimum))
+}
+
+/// Most bytes that a memory of so many pages at most can have within its store's budget, if the host can address them.
+fn most_bytes(pages: u64, share: &Share) -> Option<usize> {
+    let budget = usize::try_from(share.most()).unwrap_or(usize::MAX);
+    // Reservations are of whole pages.
+    Some(bytes_of(pages)?.min(budget / PAGE * PAGE))
+}
+
+/// Makes the capacity at least `desired` bytes, with a view to `useful` bytes later on. False: the system has no memory,
+/// and nothing changed.
+///
+/// # Safety
+/// `memory` is live, nobody refers to its bytes, and `desired` is more than its capacity.
+unsafe fn extend(memory: *mut MemoryRec, desired: usize, useful: usize) -> bool {
+    // SAFETY: `memory` is live; references end with their statements. `base` is valid for `len` bytes, which are fewer
+    // than the new ones have; what `free` gets came from `allocate`, because there was no reservation.
+    unsafe {
+        if let Some(pages) = &mut (*memory).pages
+            && desired <= pages.bytes()
+        {
+            #[cfg(test)]
+            if FAIL.get() {
+                return false;
+            }
+            let committed = pages.commit(desired);
+            if committed {
+                (*memory).capacity = desired;
+            }
+            return committed;
+        }
+        let pages = reserve(desired, useful);
+        let larger = match &pages {
+            Some(pages) => Some((pages.base(), desired)),
+            None => {
+                // Doubling makes the cost of copying a constant per byte however small the steps of the guest are.
+                let doubled = (*memory).capacity.saturating_mul(2);
+                let wanted = doubled.min(useful).max(desired);
+                allocate(wanted)
+                    .map(|base| (base, wanted))
+                    .or_else(|| allocate(desired).map(|base| (base, desired)))
+            }
+        };
+        let Some((base, capacity)) = larger else {
+            return false;
+        };
+        std::ptr::copy_nonoverlapping((*memory).base, base, (*memory).len);
+        if (*memory).pages.is_none() {
+            free((*memory).base, (*memory).capacity);
+        }
+        // The old reservation, if there was one, ends here.
+        (*memory).pages = pages;
+        (*memory).base = base;
+        (*memory).capacity = capacity;
+        true
+    }
 }
 
 /// Checks that `offset..offset + len` is within `size` and gives both as host sizes.

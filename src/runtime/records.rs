@@ -7,7 +7,9 @@
 //! group and into the groups it imported from.
 
 use super::budget::Share;
+use super::pages::Reservation;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ir::code::GroupRanges;
 use crate::module::{FuncType, GlobalType, Module, RefType};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -97,8 +99,10 @@ pub(crate) struct MemoryRec {
     pub base: *mut u8,
     /// Bytes in use: pages × 64 KiB.
     pub len: usize,
-    /// Bytes allocated at `base`, zero beyond `len`.
+    /// Bytes that are there at `base`, zero beyond `len`.
     pub capacity: usize,
+    /// The address space that `base` is the beginning of; `None`: the allocator gave it.
+    pub pages: Option<Reservation>,
     /// Most pages by type and limits.
     pub maximum: u64,
     /// The declared maximum.
@@ -251,5 +255,5 @@ pub(crate) struct Hooks {
     /// The value of a cell has changed: patches the constants that code made of it.
     pub global_changed: unsafe fn(core: *mut super::store::StoreCore, global: *mut GlobalRec),
     /// Frees the code of all functions of the groups with these numbers, which are released.
-    pub release: unsafe fn(core: *mut super::store::StoreCore, groups: std::ops::Range<u32>),
+    pub release: unsafe fn(core: *mut super::store::StoreCore, groups: &GroupRanges),
 }

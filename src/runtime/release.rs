@@ -9,8 +9,8 @@ use super::group::Group;
 use super::records::{FuncKind, FuncRec, GlobalRec, InstanceRec, TableRec};
 use super::store::StoreCore;
 use super::table::{forget_waiting, put, rehome, slot_at};
+use crate::ir::code::GroupRanges;
 use crate::module::{RefType, ValType};
-use std::ops::Range;
 use std::ptr::null_mut;
 
 /// Releases the groups with these numbers; handles to them become invalid.
@@ -18,19 +18,18 @@ use std::ptr::null_mut;
 /// # Safety
 /// `core` is live and exclusively the caller's. No function of these groups is running, and no frame of running code
 /// holds a reference to one.
-pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
+pub(crate) unsafe fn release(core: *mut StoreCore, released: &GroupRanges) {
     // SAFETY: all groups are still alive until the last loop, so every record and every reference that is looked at
     // leads to a live record. References made here end with their statements, hooks get pointers only. A group is
     // taken out before its records die, so nothing finds them any more.
     unsafe {
-        let going = |number: &u32| released.contains(number);
         let staying: Vec<*const Group> = (&(*core).groups)
             .iter()
-            .filter(|(number, _)| !going(number))
+            .filter(|(number, _)| !released.contains(*number))
             .map(|(_, group)| &raw const *group)
             .chain((&(*core).held).iter().map(|group| &raw const *group))
             .collect();
-        let held = staying.iter().any(|group| holds(*group, &released));
+        let held = staying.iter().any(|group| holds(*group, released));
         for group in staying {
             for table in (*group).tables.iter() {
                 let home = (*table).home;
@@ -38,23 +37,23 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
                 // Groups that an earlier release held are no longer among the others.
                 if !held
                     && !home.is_null()
-                    && released.contains(&(*home).group)
+                    && released.contains((*home).group)
                     && (&(*core).groups).get((*home).group).is_some()
                 {
                     rehome(core, table, null_mut());
                 }
-                clear_table(core, table, &released);
+                clear_table(core, table, released);
             }
             for global in (*group).globals.iter().filter(|global| is_funcref(*global)) {
-                if (*global).ty.mutable && leads_to((*global).value, &released) {
+                if (*global).ty.mutable && leads_to((*global).value, released) {
                     (*global).value = 0;
                 }
             }
             if let Some(instance) = (*group).instance.get(0) {
-                clear_segments(instance, &released);
+                clear_segments(instance, released);
             }
         }
-        for number in released.clone() {
+        for number in released.numbers() {
             if let Some(group) = (&(*core).groups).get(number) {
                 for table in group.tables.iter() {
                     forget_waiting(table);
@@ -62,9 +61,9 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
             }
         }
         if !held {
-            ((*core).hooks.release)(core, released.clone());
+            ((*core).hooks.release)(core, released);
         }
-        for number in released {
+        for number in released.numbers() {
             if let Some(group) = (&mut (*core).groups).take(number)
                 && held
             {
@@ -78,10 +77,10 @@ pub(crate) unsafe fn release(core: *mut StoreCore, released: Range<u32>) {
 ///
 /// # Safety
 /// The slot is 0 or the address of a live record.
-unsafe fn leads_to(slot: u64, released: &Range<u32>) -> bool {
+unsafe fn leads_to(slot: u64, released: &GroupRanges) -> bool {
     let func = slot as *const FuncRec;
     // SAFETY: by the contract.
-    !func.is_null() && released.contains(unsafe { &(*func).group })
+    !func.is_null() && released.contains(unsafe { (*func).group })
 }
 
 /// Whether a global holds a function reference.
@@ -97,13 +96,13 @@ unsafe fn is_funcref(global: *const GlobalRec) -> bool {
 ///
 /// # Safety
 /// The group is live and so are all records that it leads to.
-unsafe fn holds(group: *const Group, released: &Range<u32>) -> bool {
+unsafe fn holds(group: *const Group, released: &GroupRanges) -> bool {
     // SAFETY: by the contract; an instance imports as many of each kind as its module says.
     unsafe {
         let by_function = |func: *mut FuncRec| match &(*func).kind {
             FuncKind::Wasm | FuncKind::Host(_) => false,
             FuncKind::Deferred { target, .. } => leads_to(*target as u64, released),
-            FuncKind::Trampoline { table, .. } => released.contains(&(**table).group),
+            FuncKind::Trampoline { table, .. } => released.contains((**table).group),
         };
         // Only groups of host objects have such functions.
         let functions = match (*group).instance.get(0) {
@@ -124,7 +123,7 @@ unsafe fn holds(group: *const Group, released: &Range<u32>) -> bool {
                     .chain(instance.tables.iter().map(|table| (**table).group))
                     .chain(instance.memories.iter().map(|memory| (**memory).group))
                     .chain(instance.globals.iter().map(|global| (**global).group))
-                    .any(|group| released.contains(&group))
+                    .any(|group| released.contains(group))
             })
     }
 }
@@ -133,7 +132,7 @@ unsafe fn holds(group: *const Group, released: &Range<u32>) -> bool {
 ///
 /// # Safety
 /// The table is a live record of `core` and so is everything that it refers to.
-unsafe fn clear_table(core: *mut StoreCore, table: *mut TableRec, released: &Range<u32>) {
+unsafe fn clear_table(core: *mut StoreCore, table: *mut TableRec, released: &GroupRanges) {
     // SAFETY: by the contract.
     unsafe {
         if (*table).element != RefType::Func {
@@ -151,7 +150,7 @@ unsafe fn clear_table(core: *mut StoreCore, table: *mut TableRec, released: &Ran
 ///
 /// # Safety
 /// The instance is live and so is everything that its segments refer to.
-unsafe fn clear_segments(instance: *mut InstanceRec, released: &Range<u32>) {
+unsafe fn clear_segments(instance: *mut InstanceRec, released: &GroupRanges) {
     // SAFETY: by the contract; the references end with the function, which calls nothing that looks at segments.
     unsafe {
         let module = (&(*instance).module).clone();

@@ -14,7 +14,7 @@ use super::release::release;
 use super::{Global, Instance, Memory, Table};
 use crate::config::Engine;
 use crate::error::{Error, Result};
-use crate::ir::code::CodeMap;
+use crate::ir::code::{CodeMap, GroupRanges};
 use crate::trap::TrapCode;
 use std::collections::HashMap;
 use std::ptr::{null, null_mut};
@@ -291,16 +291,19 @@ impl<T: 'static> StoreContextMut<'_, T> {
         Mark(self.0.core.next_group())
     }
 
-    /// Releases every instance, function, memory, table and global created between two marks; their handles become
-    /// invalid.
+    /// Releases every instance, function, memory, table and global created between marks, all ranges together; their
+    /// handles become invalid.
     ///
     /// References to released functions are removed from all tables, mutable globals and segments that stay. If
     /// something that stays leads to them otherwise (imports them, or is a deferred function bound to them), they are
     /// kept until the store goes. The caller makes sure that no released function is running.
-    pub(crate) fn release_between(&mut self, from: Mark, to: Mark) {
+    pub(crate) fn release_between(&mut self, ranges: &[(Mark, Mark)]) {
+        let next = self.0.core.next_group();
+        let ranges = ranges.iter().map(|(from, to)| from.0..to.0.min(next));
+        let ranges = GroupRanges::new(ranges);
         let core: *mut StoreCore = &mut self.0.core;
         // SAFETY: `core` comes from the exclusive borrow of the store.
-        unsafe { release(core, from.0..to.0.min(self.0.core.next_group())) }
+        unsafe { release(core, &ranges) }
     }
 
     /// For each range between marks, whether a function of it may be running, or a reference to one may lie in a frame
@@ -312,12 +315,12 @@ impl<T: 'static> StoreContextMut<'_, T> {
 
     #[cfg(test)]
     pub(crate) fn release_since(&mut self, mark: Mark) {
-        self.release_between(mark, self.mark());
+        self.release_between(&[(mark, self.mark())]);
     }
 
     #[cfg(test)]
     pub(crate) fn release_group(&mut self, group: u32) {
-        self.release_between(Mark(group), Mark(group + 1));
+        self.release_between(&[(Mark(group), Mark(group + 1))]);
     }
 }
 

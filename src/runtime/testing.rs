@@ -78,4 +78,4 @@ unsafe fn translate_all(_: *mut StoreCore, _: *mut InstanceRec) -> Result<()> {
 
 unsafe fn bound(_: *mut StoreCore, _: *mut FuncRec, _: *mut FuncRec) {}
 
-unsafe fn release(_: *mut StoreCore, _: std::ops::Range<u32>) {}
+unsafe fn release(_: *mut StoreCore, _: &crate::ir::code::GroupRanges) {}

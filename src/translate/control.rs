@@ -439,11 +439,16 @@ impl Translator<'_> {
                     }
                     _ => false,
                 };
-                match self.operand(popped, narrow && !ty.is_float()) {
-                    Operand::Acc if self.return_behind_sum(None) => return,
-                    Operand::Slot(slot) if !ty.is_float() && self.return_behind_sum(Some(slot)) => {
-                        return;
-                    }
+                let operand = self.operand(popped, narrow && !ty.is_float());
+                let returned = match operand {
+                    Operand::Acc => self.return_behind_sum(None),
+                    Operand::Slot(slot) if !ty.is_float() => self.return_behind_sum(Some(slot)),
+                    _ => false,
+                };
+                if returned {
+                    return;
+                }
+                match operand {
                     Operand::Acc => self.out.emit(Family::Return.form(0), 0),
                     Operand::Slot(slot) => self
                         .out

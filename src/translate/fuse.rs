@@ -453,6 +453,9 @@ impl Translator<'_> {
             self.out.push(self.environment.memory(memory));
             return self.result(start, result);
         }
+        if self.load_through_pointer(family, popped, offset, result) {
+            return;
+        }
         if let Some((form, a, b)) = self.take_address_add(popped) {
             let start = self.out.emit_at(family.form(form), a << 16 | offset << 32);
             if b != NO_WORD {
@@ -477,6 +480,45 @@ impl Translator<'_> {
             self.relocate(start + 1, true, cell, offset);
         }
         self.result(start, result);
+    }
+
+    /// If the address is a pointer that was just loaded: both loads become one instruction.
+    fn load_through_pointer(
+        &mut self,
+        family: Family,
+        popped: Popped,
+        offset: u64,
+        result: ValType,
+    ) -> bool {
+        let (Some(last), false) = (self.out.last, self.far) else {
+            return false;
+        };
+        let op = self.out.op(last);
+        let held = |local: u32| {
+            op == Family::I32Load.form(address::SLOT + 1) && self.acc_local[0] == Some(local)
+        };
+        let (wraps, offset) = match popped.place {
+            Place::Acc { producer }
+                if producer == last && op == Family::I32Load.form(address::SLOT) =>
+            {
+                (0, offset)
+            }
+            Place::Local(local) if held(local) => (0, offset),
+            Place::Sum(local, constant) if held(local) && offset == 0 => (4, u64::from(constant)),
+            _ => return false,
+        };
+        let family = match family {
+            Family::I32Load => 0,
+            Family::I32Load8U => 8,
+            _ => return false,
+        };
+        let kept = op.form() % 2;
+        let word = self.out.code[last + 1];
+        self.out.code[last] = u64::from(Family::LoadTwo.form(family + wraps + kept * 2).0);
+        self.out.code[last + 1] = word & !0xffff;
+        self.out.push(word & 0xffff | offset << 32);
+        self.result(last, result);
+        true
     }
 
     /// If the address was just made by an `i32.add` of slots or accumulator and slot, or by a shift of the accumulator:
@@ -610,9 +652,7 @@ impl Translator<'_> {
             && !self.acc_taken(0)
             && (op == Family::I32Add.form(operands::AI)
                 || op == Family::I32Add.form(operands::AI + 1))
-            && self.out.op(load) == Family::I32Load.form(address::SLOT)
-            && load + 2 == add
-            && self.out.code[load + 1] & !0xffff == loaded
+            && self.loads_from(load, add, local, offset)
             && !self.out.is_relocated(load);
         // The sum may not have gone into the local that is the address.
         let target = self.out.code[add + 1] & 0xffff;
@@ -622,7 +662,15 @@ impl Translator<'_> {
         let constant = self.out.code[add + 1] >> 32;
         let place = self.out.place_of(load);
         self.out.retract();
-        self.out.retract();
+        if self.out.op(load) == Family::I32Load.form(address::SLOT) {
+            self.out.retract();
+        } else {
+            // Only the pointer is loaded.
+            let kept = self.out.code[load + 2] & 0xffff;
+            self.out.code[load] = u64::from(Family::I32Load.form(address::SLOT + 1).0);
+            self.out.code[load + 1] |= kept;
+            self.out.code.truncate(load + 2);
+        }
         if let Some(place) = place {
             self.out.places.push((self.out.here() as u32, place));
         }
@@ -632,6 +680,20 @@ impl Translator<'_> {
         );
         self.out.push(constant);
         true
+    }
+
+    /// Whether the instruction before the addition loads an i32 from the local plus the offset, and that only into the
+    /// accumulator: a plain load, or the second one of a load through a pointer that is kept in the local.
+    fn loads_from(&self, load: usize, add: usize, local: u32, offset: u64) -> bool {
+        let slot = u64::from(self.local_slot(local));
+        let op = self.out.op(load);
+        if op == Family::I32Load.form(address::SLOT) {
+            let loaded = slot << 16 | offset << 32;
+            return load + 2 == add && self.out.code[load + 1] & !0xffff == loaded;
+        }
+        op == Family::LoadTwo.form(2)
+            && load + 3 == add
+            && self.out.code[load + 2] == slot | offset << 32
     }
 
     /// `select`.

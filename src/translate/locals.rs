@@ -130,5 +130,5 @@ impl Translator<'_> {
 
 /// The operands of the zeroing of so many slots.
 fn zeroed(first: usize, slots: usize) -> u64 {
-    first as u64 * 8 | (slots.next_multiple_of(2) as u64) << 32
+    (first as u64 * 8) | ((slots.next_multiple_of(2) as u64) << 32)
 }

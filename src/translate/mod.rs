@@ -15,13 +15,15 @@
 mod control;
 mod emit;
 mod fuse;
+mod listing;
 mod locals;
 mod stack;
 mod visit;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::module::{FuncType, GlobalType, Module, ValType};
+use crate::ir::ops::Family;
+use crate::module::{FuncType, GlobalType, LibcFunction, Module, ValType};
 use emit::Emitter;
 use stack::Item;
 use std::collections::HashMap;
@@ -116,6 +118,34 @@ pub(crate) fn translate(
         // The frame is larger than 16-bit slot offsets reach: once more, with far slots.
         None => Translator::run(module, defined, config, environment, true)?
             .ok_or_else(|| Error::msg("internal error: a far frame does not fit")),
+    }
+}
+
+/// The code of a function that native code stands in for: its parameters, which are where they are in every function, are
+/// the operands of one instruction, whose result is returned.
+pub(crate) fn native(
+    module: &Module,
+    defined: usize,
+    function: LibcFunction,
+    environment: &dyn Environment,
+) -> Translation {
+    let mut out = Emitter::default();
+    let body = module.0.bodies.get(defined);
+    out.offset = body.map_or(0, |body| u32::try_from(body.start).unwrap_or(u32::MAX));
+    // Slots 0, 1 and 2; a function of fewer parameters does not look at the others, but its frame has them.
+    let operands = 8 << 16 | 16 << 32;
+    out.emit_at(Family::Cold.form(visit::cold::NATIVE_LIBC), operands);
+    out.push(environment.memory(0));
+    out.push(function as u64);
+    out.emit(Family::Return.form(0), 0);
+    out.emit(Family::Unreachable.form(0), 0);
+    Translation {
+        code: out.code,
+        starts: out.starts,
+        jump_entries: out.jump_entries,
+        places: out.places,
+        relocations: out.relocations,
+        frame: 64,
     }
 }
 
@@ -228,8 +258,7 @@ impl<'a> Translator<'a> {
         self.close_checks(0);
         self.zero_what_is_read();
         // Code cells never end inside an instruction that is read ahead.
-        self.out
-            .emit(crate::ir::ops::Family::Unreachable.form(0), 0);
+        self.out.emit(Family::Unreachable.form(0), 0);
         let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
         let slots = self.locals.len() + scratch + self.max_height + 4;
         let slots = slots.max(ty.results().len());

@@ -8,7 +8,7 @@ use crate::module::{RefType, ValType};
 use wasmparser::Operator;
 
 /// Forms of the out-of-line family, in the order of the table.
-mod cold {
+pub(super) mod cold {
     pub const MEMORY_SIZE: u16 = 0;
     pub const MEMORY_GROW: u16 = 1;
     pub const MEMORY_FILL: u16 = 2;
@@ -24,6 +24,7 @@ mod cold {
     pub const TABLE_INIT: u16 = 12;
     pub const ELEM_DROP: u16 = 13;
     pub const CELL_SET: u16 = 14;
+    pub const NATIVE_LIBC: u16 = 15;
 }
 
 const I32: ValType = ValType::I32;

@@ -3,8 +3,12 @@
 //!
 //! `cargo run --release -- --seconds 120 --seed 1` ends with a summary, or with status 1 at the first
 //! difference, after writing the module to `target/found-<seed>-<number>.wasm`.
+//!
+//! `cargo run --release -- --programs 200000` links random programs instead (see `graphs`) and compares every binding
+//! with a model; the unit test `random_programs` of the library runs the same ones.
 
 mod generate;
+mod graphs;
 mod ours;
 mod theirs;
 
@@ -111,7 +115,7 @@ struct Counts {
 }
 
 fn main() -> ExitCode {
-    let (mut seconds, mut seed, mut one) = (60, 1, None);
+    let (mut seconds, mut seed, mut one, mut programs) = (60, 1, None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().and_then(|text| text.parse::<u64>().ok());
@@ -120,11 +124,17 @@ fn main() -> ExitCode {
             ("--seed", Some(value)) => seed = value,
             // Repeats one module of a seed.
             ("--only", Some(value)) => one = Some(value),
+            ("--programs", Some(value)) => programs = Some(value),
             _ => {
-                eprintln!("usage: wasm-dynlink-fuzz [--seconds N] [--seed N] [--only NUMBER]");
+                eprintln!(
+                    "usage: wasm-dynlink-fuzz [--seconds N] [--seed N] [--only NUMBER]\n       wasm-dynlink-fuzz --programs N [--seed N]"
+                );
                 return ExitCode::FAILURE;
             }
         }
+    }
+    if let Some(programs) = programs {
+        return link_programs(seed, programs);
     }
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut counts = Counts::default();
@@ -151,6 +161,20 @@ fn main() -> ExitCode {
         "{} modules compared ({} not accepted by wasmi, {} ended by a limit), {} calls, {} of them trapped: no difference",
         counts.modules, counts.rejected, counts.limits, counts.calls, counts.traps
     );
+    ExitCode::SUCCESS
+}
+
+/// Links so many random programs; the first difference from the model ends it with the program's seed.
+fn link_programs(seed: u64, programs: u64) -> ExitCode {
+    let mut counts = graphs::Counts::default();
+    for seed in seed..seed.saturating_add(programs) {
+        let run = std::panic::AssertUnwindSafe(|| graphs::run(seed, &mut counts));
+        if std::panic::catch_unwind(run).is_err() {
+            eprintln!("the program differs: `--programs 1 --seed {seed}` repeats it");
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("{counts:?}: no difference");
     ExitCode::SUCCESS
 }
 

@@ -38,7 +38,7 @@ handler! {
     br_test(ip, sp, mem, len, ctx, acc, facc) {
         if (X::get::<u32>(ip, sp, acc, facc) != 0) == NONZERO {
             keep_branch();
-            return D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
+            return D::taken(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
         }
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }
@@ -50,7 +50,7 @@ handler! {
         acc.put(sp, field16(ip, 8));
         if (acc as u32 != 0) == NONZERO {
             keep_branch();
-            return D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
+            return D::taken(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
         }
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }

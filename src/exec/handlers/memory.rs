@@ -239,6 +239,35 @@ handler! {
 }
 
 handler! {
+    /// A load from where a pointer points that is loaded first: its field @12, then one @20 of what it points to.
+    [D: Dispatch, L: Load, const WRAP: bool, const KEEP: bool, const STORE: bool]
+    load_two(ip, sp, mem, len, ctx, acc, facc) {
+        let ea = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
+        if ea + 4 > len {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        }
+        let pointer = u32::from_le(mem.add(ea).cast::<u32>().read_unaligned());
+        if KEEP {
+            pointer.put(sp, field16(ip, 16));
+        }
+        let ea = if WRAP {
+            pointer.wrapping_add(field32(ip, 20)) as usize
+        } else {
+            pointer as usize + field32(ip, 20) as usize
+        };
+        if ea + L::SIZE > len {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        }
+        let result = L::read(mem.add(ea));
+        if STORE {
+            result.put(sp, field16(ip, 8));
+        }
+        let (acc, facc) = result.spread(acc, facc);
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
+    }
+}
+
+handler! {
     /// A load that decides a branch.
     [D: Dispatch, L: Load, Ad: Address, const STORE: bool, const NONZERO: bool]
     load_branch(ip, sp, mem, len, ctx, acc, facc) {
@@ -253,7 +282,7 @@ handler! {
         let (acc, facc) = result.spread(acc, facc);
         if (acc as u32 != 0) == NONZERO {
             keep_branch();
-            return D::next(ip.offset(field_disp(ip, 20)), sp, mem, len, ctx, acc, facc);
+            return D::taken(ip.offset(field_disp(ip, 20)), sp, mem, len, ctx, acc, facc);
         }
         D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
     }

@@ -89,7 +89,7 @@ handler! {
     branch(ip, sp, mem, len, ctx, acc, facc) {
         if O::test(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) {
             keep_branch();
-            return D::next(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
+            return D::taken(ip.offset(field_disp(ip, 12)), sp, mem, len, ctx, acc, facc);
         }
         let size = if Y::IMMEDIATE { 24 } else { 16 };
         D::next(ip.add(size), sp, mem, len, ctx, acc, facc)

@@ -131,6 +131,10 @@ impl<T: CowasmHost, W: HostSymbols<T>> HostSymbols<T> for CowasmSymbols<W> {
         module == "env" && table::place(name).is_some()
     }
 
+    fn signature(&self, module: &str, name: &str) -> Option<FuncType> {
+        self.wasi.signature(module, name)
+    }
+
     fn hint(&self, module: &str, name: &str) -> Option<String> {
         self.wasi.hint(module, name)
     }

@@ -22,6 +22,9 @@ const MOST_NAME: u32 = 1 << 16;
 /// Longest message in bytes: it passes over the C stack.
 const MOST_MESSAGE: usize = 4096;
 
+/// Most descriptions of libraries that the guest may have.
+const MOST_LIBRARIES: usize = 65_536;
+
 /// The name of the main program.
 const MAIN: &str = "__main__";
 
@@ -110,6 +113,12 @@ fn load<T: EmscriptenHost>(
     library: u32,
 ) -> Result<Result<(), String>> {
     let Description { name, flags } = describe(guest, library)?;
+    let known = &guest.state().libraries;
+    if known.len() >= MOST_LIBRARIES && !known.contains_key(&library) {
+        return Ok(Err(format!(
+            "more than {MOST_LIBRARIES} libraries are open"
+        )));
+    }
     let (name, oldest) = if name == MAIN {
         (None, false)
     } else {
@@ -196,6 +205,12 @@ pub(super) fn symbol<T: EmscriptenHost>(
         return Ok(0);
     };
     let (handle, place) = match library {
+        // The C library calls in everybody's name, so nobody knows what comes next.
+        RTLD_NEXT if asking(guest) == guest.process.state().main => {
+            let message = "dlsym: which library asks for RTLD_NEXT is not known here: emscripten's libc asks for it";
+            set_error(guest, message)?;
+            return Ok(0);
+        }
         RTLD_DEFAULT => (RTLD_DEFAULT, "RTLD_DEFAULT".to_string()),
         RTLD_NEXT => (RTLD_NEXT, "RTLD_NEXT".to_string()),
         library => match guest.state().libraries.get(&library).cloned() {

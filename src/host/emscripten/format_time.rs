@@ -128,6 +128,8 @@ fn put(out: &mut String, conversion: char, fields: &Fields) {
             .copied()
             .unwrap_or("?")
     };
+    // Fields are the guest's numbers, so sums of them need more bits.
+    let [weekday, day_of_year] = [date.weekday, date.day_of_year].map(i64::from);
     let hour12 = match date.hour % 12 {
         0 => 12,
         hour => hour,
@@ -158,8 +160,8 @@ fn put(out: &mut String, conversion: char, fields: &Fields) {
         'G' => write!(out, "{}", week(date).0),
         'H' => write!(out, "{:02}", date.hour),
         'I' => write!(out, "{hour12:02}"),
-        'j' => write!(out, "{:03}", date.day_of_year + 1),
-        'm' => write!(out, "{:02}", date.month + 1),
+        'j' => write!(out, "{:03}", day_of_year + 1),
+        'm' => write!(out, "{:02}", i64::from(date.month) + 1),
         'M' => write!(out, "{:02}", date.minute),
         'n' => out.write_str("\n"),
         'p' => out.write_str(if (0..12).contains(&date.hour) {
@@ -183,12 +185,12 @@ fn put(out: &mut String, conversion: char, fields: &Fields) {
             Ok(())
         }
         'u' => write!(out, "{}", if date.weekday == 0 { 7 } else { date.weekday }),
-        'U' => write!(out, "{:02}", (date.day_of_year + 7 - date.weekday) / 7),
+        'U' => write!(out, "{:02}", (day_of_year + 7 - weekday) / 7),
         'V' => write!(out, "{:02}", week(date).1),
         'w' => write!(out, "{}", date.weekday),
         'W' => {
-            let since_monday = (date.weekday + 6) % 7;
-            write!(out, "{:02}", (date.day_of_year + 7 - since_monday) / 7)
+            let since_monday = (weekday + 6) % 7;
+            write!(out, "{:02}", (day_of_year + 7 - since_monday) / 7)
         }
         'y' => write!(out, "{:02}", year.rem_euclid(100)),
         'Y' => write!(out, "{year}"),
@@ -205,7 +207,7 @@ fn put(out: &mut String, conversion: char, fields: &Fields) {
 
 /// The year and number of the week after ISO 8601: weeks begin on Mondays and belong to the year of their Thursday.
 fn week(date: &Date) -> (i64, i64) {
-    let since_monday = i64::from(date.weekday + 6).rem_euclid(7);
+    let since_monday = (i64::from(date.weekday) + 6).rem_euclid(7);
     let year = i64::from(date.year) + 1900;
     let thursday = i64::from(date.day_of_year) - since_monday + 3;
     let length = |year: i64| {
@@ -252,6 +254,31 @@ mod tests {
             ("%Ey %Od %Q %", "09 15 %Q %"),
         ] {
             assert_eq!(format(time, conversions), expected, "{conversions}");
+        }
+    }
+
+    #[test]
+    fn no_fields_are_too_large() {
+        for extreme in [i32::MIN, i32::MAX] {
+            let fields = Fields {
+                date: Date {
+                    second: extreme,
+                    minute: extreme,
+                    hour: extreme,
+                    day: extreme,
+                    month: extreme,
+                    year: extreme,
+                    weekday: extreme,
+                    day_of_year: extreme,
+                    summer: extreme,
+                },
+                east: extreme,
+                zone: String::new(),
+            };
+            let all: String = ('A'..='z')
+                .map(|conversion| format!("%{conversion}"))
+                .collect();
+            assert!(!fill(&all, &fields, usize::MAX).is_empty());
         }
     }
 

@@ -178,9 +178,12 @@ fn map<T: EmscriptenHost>(
         return Ok(Err(errno));
     }
     let page = u32::try_from(PAGE).unwrap_or(1 << 16);
+    let Some(size) = request.length.checked_next_multiple_of(16) else {
+        return Ok(Err(Errno::Nomem));
+    };
     let mut base = None;
     for name in ["emscripten_builtin_memalign", "memalign", "aligned_alloc"] {
-        base = guest.call_symbol(name, &[page, request.length.next_multiple_of(16)])?;
+        base = guest.call_symbol(name, &[page, size])?;
         if base.is_some() {
             break;
         }

@@ -1,8 +1,12 @@
-//! Tests of the rows as a whole.
+//! The profile as a whole: newer shapes of programs than emcc 3.1.6 makes, and functions that an embedder offers.
 
-use super::table;
-use super::{Emscripten, EmscriptenHost};
-use crate::host::{Kernel, KernelHost};
+use super::{Emscripten, EmscriptenHost, EmscriptenSymbols, call_main, is_program, table};
+use crate::config::Engine;
+use crate::error::{Error, Result};
+use crate::host::{Kernel, KernelBuilder, KernelHost, Pipe, WasiSymbols};
+use crate::link::{HostSymbols, MemoryFiles, Process, Profile};
+use crate::module::{FuncType, Module};
+use crate::runtime::{Caller, Func, Store, StoreContextMut};
 
 struct Host {
     kernel: Kernel,
@@ -21,10 +25,174 @@ impl EmscriptenHost for Host {
     }
 }
 
+/// Runs a program; gives its status or error, and process and store as they are then.
+fn run(
+    bytes: &[u8],
+    kernel: KernelBuilder,
+    files: MemoryFiles,
+    symbols: impl HostSymbols<Host> + 'static,
+) -> (Result<i32>, Process<Host>, Store<Host>) {
+    let engine = Engine::default();
+    let module = Module::new(&engine, bytes).unwrap();
+    assert!(is_program(&module));
+    let host = Host {
+        kernel: kernel.no_preopens().build().unwrap(),
+        emscripten: Emscripten::default(),
+    };
+    let mut store = Store::new(&engine, host);
+    let process = Process::builder()
+        .profile(Profile::emscripten())
+        .files(files)
+        .library_path("/lib")
+        .host(symbols)
+        .build();
+    let end = process
+        .start(&mut store, &module, "/main.wasm")
+        .and_then(|_| call_main(&process, &mut store, None));
+    (end, process, store)
+}
+
 #[test]
 fn a_name_with_one_signature_can_have_its_address_taken() {
     let ty = table::signature::<Host>("env", "emscripten_resize_heap").unwrap();
     assert_eq!(ty.params().len(), 1);
     assert!(table::signature::<Host>("env", "_mmap_js").is_none());
     assert!(table::knows::<Host>("_mmap_js"));
+}
+
+/// As emscripten makes them since late 2025: fixed addresses, memory and table exported, a subsection 6 in `dylink.0`, the
+/// name at offset 36 of `struct dso`, symbols with an index, callbacks with the user's pointer.
+const NEWEST: &str = r#"(module
+    (@custom "dylink.0" (before first) "\01\04\00\04\02\00\06\06wasm32")
+    (import "env" "_dlinit" (func $init (param i32)))
+    (import "env" "_dlopen_js" (func $open (param i32) (result i32)))
+    (import "env" "_dlsym_js" (func $symbol (param i32 i32 i32) (result i32)))
+    (import "env" "_emscripten_dlopen_js" (func $later (param i32 i32 i32 i32)))
+    (memory (export "memory") 3)
+    (table (export "__indirect_function_table") 2 funcref)
+    (elem (i32.const 1) $called_back)
+    (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+    (global (export "__heap_base") i32 (i32.const 131072))
+    (global $next (mut i32) (i32.const 131072))
+    (data (i32.const 1028) "\02\00\00\00") (data (i32.const 1060) "side.so\00")
+    (data (i32.const 1204) "\02\00\00\00") (data (i32.const 1236) "none%s.so\00")
+    (data (i32.const 1300) "add\00nope\00")
+    (data (i32.const 1504) "\02\00\00\00") (data (i32.const 1536) "side.so\00")
+    (func (export "malloc") (param i32) (result i32)
+        (global.get $next)
+        (global.set $next (i32.add (global.get $next) (i32.and (i32.add (local.get 0) (i32.const 31)) (i32.const -16)))))
+    (func (export "free") (param i32))
+    (func (export "__dl_seterr") (param i32 i32)
+        (memory.copy (i32.const 2000) (local.get 0) (i32.const 120))
+        (memory.copy (i32.const 2200) (i32.const 2400) (i32.const 120))
+        (memory.copy (i32.const 2400) (local.get 0) (i32.const 120)))
+    (func $called_back (param i32 i32)
+        (i32.store (i32.const 3000) (i32.add (local.get 0) (local.get 1))))
+    (type $binary (func (param i32 i32) (result i32)))
+    (func (export "__main_argc_argv") (param i32 i32) (result i32)
+        (call $init (i32.const 900))
+        (if (i32.ne (call $open (i32.const 1024)) (i32.const 1)) (then (return (i32.const 1))))
+        (if (call $open (i32.const 1200)) (then (return (i32.const 2))))
+        (if (call $symbol (i32.const 1024) (i32.const 1304) (i32.const 1400)) (then (return (i32.const 3))))
+        (call $later (i32.const 1500) (i32.const 1) (i32.const 1) (i32.const 40))
+        (if (i32.load (i32.const 3000)) (then (return (i32.const 4))))
+        (call_indirect (type $binary) (i32.const 20) (i32.const 22)
+            (call $symbol (i32.const 1024) (i32.const 1300) (i32.const 1400)))))"#;
+
+const SIDE: &str = r#"(module
+    (@dylink.0 (mem-info (memory 4 2)))
+    (import "env" "memory" (memory 0))
+    (import "env" "__memory_base" (global i32))
+    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"#;
+
+#[test]
+fn a_program_of_the_newest_shape_opens_libraries_now_and_later() {
+    let main = wat::parse_str(NEWEST).unwrap();
+    let mut files = MemoryFiles::new();
+    files.insert("/lib/side.so", wat::parse_str(SIDE).unwrap());
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let (end, process, mut store) = run(&main, KernelBuilder::new().arg("main"), files, symbols);
+    assert_eq!(end.unwrap(), 42);
+    let memory = process.memory().unwrap();
+    let text = |store: &mut Store<Host>, at: usize| {
+        let mut bytes = [0; 120];
+        memory.read(store, at, &mut bytes).unwrap();
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap();
+        String::from_utf8(bytes[..end].to_vec()).unwrap()
+    };
+    assert_eq!(
+        text(&mut store, 2200),
+        "could not load dynamic lib: none%%s.so\nError: ENOENT: no such file or directory, open 'none%%s.so'"
+    );
+    assert_eq!(
+        text(&mut store, 2400),
+        "Tried to lookup unknown symbol \"nope\" in dynamic lib: side.so"
+    );
+    let mut sum = [0; 4];
+    memory.read(&mut store, 3000, &mut sum).unwrap();
+    assert_eq!(u32::from_le_bytes(sum), 1540);
+}
+
+/// What `EM_JS` and `EM_ASM` of a program would do, offered by the embedder.
+struct JavaScript(EmscriptenSymbols<WasiSymbols>);
+
+impl HostSymbols<Host> for JavaScript {
+    fn function(
+        &self,
+        process: &Process<Host>,
+        store: StoreContextMut<'_, Host>,
+        module: &str,
+        name: &str,
+        ty: &FuncType,
+    ) -> Option<Func> {
+        match (module, name) {
+            ("env", "add_in_javascript") => Some(Func::wrap(store, |a: i32, b: i32| a + b)),
+            ("env", "emscripten_asm_const_int") => {
+                let process = process.clone();
+                Some(Func::wrap(
+                    store,
+                    move |caller: Caller<'_, Host>, _code: u32, _types: u32, arguments: u32| {
+                        let mut number = [0; 4];
+                        let memory = process.memory().ok_or_else(|| Error::msg("no memory"))?;
+                        memory.read(&caller, arguments as usize, &mut number)?;
+                        Ok(i32::from_le_bytes(number) * 2)
+                    },
+                ))
+            }
+            _ => self.0.function(process, store, module, name, ty),
+        }
+    }
+}
+
+#[test]
+fn an_embedder_can_offer_what_a_program_has_as_javascript() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/emscripten/javascript/main.wasm"
+    );
+    let main = std::fs::read(path).unwrap();
+    for arguments in [&["main"][..], &["main", "one"]] {
+        let output = Pipe::capture();
+        let kernel = KernelBuilder::new()
+            .args(arguments.iter().copied())
+            .stdout(&output);
+        let symbols = JavaScript(EmscriptenSymbols::new(WasiSymbols));
+        let (end, ..) = run(&main, kernel, MemoryFiles::new(), symbols);
+        assert_eq!(end.unwrap(), 0);
+        assert_eq!(output.take_text(), "before\n42\n");
+    }
+}
+
+#[test]
+fn inline_javascript_is_refused_with_its_name() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/emscripten/javascript/main.wasm"
+    );
+    let main = std::fs::read(path).unwrap();
+    let kernel = KernelBuilder::new().args(["main", "one"]);
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let (end, ..) = run(&main, kernel, MemoryFiles::new(), symbols);
+    let error = end.unwrap_err().to_string();
+    assert!(error.contains("EM_ASM is JavaScript"), "{error}");
 }

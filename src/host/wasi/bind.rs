@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::host::errno::Errno;
 use crate::host::guest::GuestMemory;
 use crate::host::kernel::Kernel;
+use crate::module::FuncType;
 use crate::runtime::{AsContextMut, Caller, Extern, Func, Linker, Val};
 use crate::trap::TrapCode;
 
@@ -40,6 +41,11 @@ pub fn lookup<T: 'static>(
 ) -> Option<Func> {
     let row = function(module, name)?;
     Some(Func::new(store, row.ty(), call(row, get)))
+}
+
+/// The type of a function of WASI.
+pub(crate) fn signature(module: &str, name: &str) -> Option<FuncType> {
+    function(module, name).map(|row| row.ty())
 }
 
 fn call<T: 'static>(

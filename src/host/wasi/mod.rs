@@ -22,6 +22,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bind::signature;
 pub use bind::{add_to_linker, lookup};
 
 use super::errno::Errno;

@@ -456,8 +456,10 @@ fn the_trace_tells_bindings_and_constructors() {
     assert_eq!(
         *world.lines.lock().unwrap(),
         [
-            "binding file user.so to c.so: symbol `bump`",
-            "calling init: c.so"
+            "binding file user.so [0] to c.so [0]: normal symbol `bump'",
+            "",
+            "calling init: c.so",
+            ""
         ]
     );
 }

@@ -8,12 +8,13 @@ mod random;
 mod rules;
 mod scaling;
 mod symbols;
+mod transactions;
 mod undone;
 
 use super::*;
 use crate::error::{Error, Result};
 use crate::module::{FuncType, Module, ValType};
-use crate::runtime::{Caller, Func, Store, StoreContextMut, StoreLimits, Val};
+use crate::runtime::{Caller, Func, ResourceLimiter, Store, StoreContextMut, StoreLimits, Val};
 use crate::{Config, Engine};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,21 @@ use std::sync::{Arc, Mutex};
 struct Data {
     log: Vec<i32>,
     limits: StoreLimits,
+    /// Growth that was asked for, and which of it is refused (counted from 1; 0: none).
+    asked: usize,
+    refused: usize,
+}
+
+impl ResourceLimiter for Data {
+    fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+        self.asked += 1;
+        Ok(self.asked != self.refused)
+    }
+
+    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+        self.asked += 1;
+        Ok(self.asked != self.refused)
+    }
 }
 
 /// `env.log(i32)`, and `env.host_only() -> i32`, whose type the host knows.
@@ -41,6 +57,8 @@ impl HostSymbols<Data> for TestHost {
                 caller.data_mut().log.push(value);
             }),
             ("env", "host_only") => Func::wrap(&mut store, || 77i32),
+            // One for each type, as stubs of an ABI are.
+            ("env", "any") => Func::new(&mut store, ty.clone(), |_, _, _| Ok(())),
             _ => return None,
         };
         (func.ty(&store) == *ty).then_some(func)

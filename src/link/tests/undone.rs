@@ -6,7 +6,7 @@ use crate::trap::TrapCode;
 use std::time::Duration;
 
 /// `__cxa_atexit` and `__cxa_finalize` as a C library has them: entries of (function, argument, handle) at 3000.
-const CXA: &str = r#"
+pub const CXA: &str = r#"
   (type $destructor (func (param i32)))
   (global $registered (mut i32) (i32.const 0))
   (func (export "__cxa_atexit") (param i32 i32 i32) (result i32)
@@ -30,6 +30,13 @@ const CXA: &str = r#"
         (i32.ne (local.get $handle) (i32.load offset=8 (local.get $at)))))
       (i32.store (local.get $at) (i32.const 0))
       (call_indirect (type $destructor) (i32.load offset=4 (local.get $at)) (local.get $function))
+      (br $next)))
+    (block $done (loop $next
+      (br_if $done (i32.eqz (global.get $registered)))
+      (local.set $at (i32.add (i32.const 2988) (i32.mul (global.get $registered) (i32.const 12))))
+      (br_if $done (i32.load (local.get $at)))
+      (memory.fill (local.get $at) (i32.const 0) (i32.const 12))
+      (global.set $registered (i32.sub (global.get $registered) (i32.const 1)))
       (br $next))))
 "#;
 
@@ -461,4 +468,36 @@ fn a_thousand_failing_loads_leave_nothing_in_the_store() {
     }
     assert_eq!(sizes(&world), before);
     assert!(world.process.table().unwrap().size(&world.store) <= table + 4096 + 64);
+}
+
+#[test]
+fn libraries_cannot_make_the_host_keep_functions_without_end() {
+    let mut list = MemoryFiles::new();
+    for number in 0..20 {
+        // Another type each time, so another function of the host.
+        let params = "i32 ".repeat(number + 2);
+        let text = library(
+            "",
+            &format!(r#"(import "env" "any" (func (param {params})))"#),
+        );
+        list.insert(&format!("/lib/{number}.so"), wat::parse_str(&text).unwrap());
+    }
+    let profile = Profile {
+        max_host_functions: 10,
+        ..Profile::default()
+    };
+    let mut world = World::with_files(profile, list);
+    world.start(&main_module("", "")).unwrap();
+    let mut opened = 0;
+    let error = loop {
+        match world.open(&format!("{opened}.so")) {
+            Ok(handle) => world.process.dlclose(&mut world.store, handle).unwrap(),
+            Err(error) => break error.to_string(),
+        }
+        opened += 1;
+    };
+    assert_eq!(opened, 11);
+    assert!(error.contains("bound to: 11 needed, 10 allowed"), "{error}");
+    // What is loaded already still opens.
+    assert_eq!(world.names().len(), 1);
 }

@@ -22,7 +22,7 @@ const EXTERN: Type = 6;
 static ONE: [[Type; 1]; 7] = [[ANY], [I32], [I64], [F32], [F64], [FUNC], [EXTERN]];
 
 /// Deepest operand stack that is judged here.
-const STACK: usize = 1 << 16;
+const STACK: usize = 1 << 12;
 
 /// Longest body, most locals: the limits of the validator.
 const MOST_BYTES: usize = 7_654_321;
