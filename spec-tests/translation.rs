@@ -48,10 +48,10 @@ fn ten_thousand_calls_with_a_thousand_arguments_are_short_code() {
 
 #[test]
 fn a_body_that_is_made_to_grow_ends_in_a_limit() {
-    // Each branch brings 31 constants along, which become 31 copies: about a hundred words for four bytes.
-    let results = "i32 ".repeat(31);
+    // Each branch brings 31 long constants along, which become 31 copies: about a hundred words for four bytes.
+    let results = "i64 ".repeat(31);
     let mut wat = format!("(module (func (export \"run\") (local i32) (block (result {results})");
-    (0..31).for_each(|i| write!(wat, "(i32.const {i})").unwrap());
+    (0..31).for_each(|i| write!(wat, "(i64.const -{})", i + 1).unwrap());
     (0..60_000).for_each(|_| wat.push_str(" local.get 0 br_if 0"));
     wat.push(')');
     (0..31).for_each(|_| wat.push_str(" drop"));

@@ -283,11 +283,11 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         LoadTwo "t = 4 bytes at slot @10 + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
             [word load_two::<D, formula::I32Load, false, false, false>, word_s load_two::<D, formula::I32Load, false, false, true>,
              word_kept load_two::<D, formula::I32Load, false, true, false>, word_kept_s load_two::<D, formula::I32Load, false, true, true>,
-             word_p load_two::<D, formula::I32Load, true, false, false>, word_p_s load_two::<D, formula::I32Load, true, false, true>,
+             unused unused::<D>, unused unused::<D>,
              word_p_kept load_two::<D, formula::I32Load, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, true, true, true>,
              byte load_two::<D, formula::I32Load8U, false, false, false>, byte_s load_two::<D, formula::I32Load8U, false, false, true>,
              byte_kept load_two::<D, formula::I32Load8U, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, false, true, true>,
-             byte_p load_two::<D, formula::I32Load8U, true, false, false>, byte_p_s load_two::<D, formula::I32Load8U, true, false, true>,
+             unused unused::<D>, unused unused::<D>,
              byte_p_kept load_two::<D, formula::I32Load8U, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, true, true, true>];
         LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
             [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
