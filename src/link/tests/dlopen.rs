@@ -452,11 +452,13 @@ fn the_trace_tells_bindings_and_constructors() {
         &main_module("", ""),
         &[("/lib/c.so", &counter), ("/lib/user.so", &user)],
     );
+    world.lines.lock().unwrap().clear();
     world.open("user.so").unwrap();
     assert_eq!(
         *world.lines.lock().unwrap(),
         [
             "binding file user.so [0] to c.so [0]: normal symbol `bump'",
+            "binding file c.so [0] to the host [0]: normal symbol `log'",
             "",
             "calling init: c.so",
             ""
