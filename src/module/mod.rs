@@ -32,10 +32,10 @@ mod validate;
 pub use disassemble::OperatorText;
 pub use dylink::{DylinkInfo, SymbolFlags};
 pub(crate) use exports::Export;
+pub(crate) use libc::LibcFunction;
 pub use patch::DylinkPatch;
 pub(crate) use sections::exports_of;
 pub use sections::{Section, sections};
-pub(crate) use libc::LibcFunction;
 pub(crate) use types::value as value_type;
 pub use types::{
     ExportType, ExternType, FuncType, GlobalType, ImportType, MemoryType, RefType, TableType,
