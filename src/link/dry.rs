@@ -335,8 +335,7 @@ impl<T: 'static> Dry<'_, T> {
             None => problems
                 .iter()
                 .find(|problem| {
-                    problem.library.as_deref() == Some(&name)
-                        && problem.wanted_by.iter().any(|other| *other == by)
+                    problem.library.as_deref() == Some(&name) && problem.wanted_by.contains(&by)
                 })
                 .map_or_else(Vec::new, |problem| problem.searched.clone()),
         };
