@@ -22,7 +22,7 @@ Usage: compare [SUBCOMMAND] [FLAGS]
   --dynlink FILE    the command (cold; default target/release/dynlink)
   --program FILE    the program's manifest (cold; default fixtures/programs/python311.toml)
   --main FILE       the main library that Cranelift compiles (cold; e.g. python.wasm)
-  --also NAME=CMD   one more command that runs Python scripts (python; may be repeated)
+  --also NAME=CMD   one more command that runs Python (cold, python; may be repeated)
   --code TEXT       what Python runs (cold; default: numpy's sum)
 ";
 

@@ -1,5 +1,6 @@
 //! The `cold` subcommand: whole processes, from the first byte of the command to its exit. `dynlink run` of a Python program is
-//! compared with a process in which wasmtime's Cranelift only compiles the interpreter's main library.
+//! compared with a process in which wasmtime's Cranelift only compiles the interpreter's main library, and with any other command
+//! that runs Python (`--also`), such as node on the same files.
 
 use crate::arguments::Arguments;
 use crate::clock::{children_time, median};
@@ -62,12 +63,22 @@ pub fn measure(arguments: &Arguments) -> Outcome<Table> {
             .arg(&main);
         command
     };
-    let mut times = [Vec::new(), Vec::new()];
+    let also = arguments
+        .also
+        .iter()
+        .map(|also| other(also))
+        .collect::<Outcome<Vec<_>>>()?;
+    let mut times = vec![Vec::new(); 2 + also.len()];
     for round in 0..arguments.rounds {
         times[0].push(time(ours())?);
         // Seconds of compiling vary little.
         if round < 3 {
             times[1].push(time(cranelift())?);
+        }
+        for ((_, words), times) in also.iter().zip(&mut times[2..]) {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).args(["-c", &arguments.code]);
+            times.push(time(command)?);
         }
     }
     let column = |which: usize, part: usize| {
@@ -85,7 +96,7 @@ pub fn measure(arguments: &Arguments) -> Outcome<Table> {
             format!("{:.1}", column(which, 1)),
         ]
     };
-    let rows = vec![
+    let mut rows = vec![
         row(
             format!("dynlink run -c '{}' (prints {printed})", arguments.code),
             0,
@@ -103,6 +114,14 @@ pub fn measure(arguments: &Arguments) -> Outcome<Table> {
             format!("{:.3}", column(0, 1) / column(1, 1)),
         ],
     ];
+    for (place, (name, _)) in also.iter().enumerate() {
+        rows.push(row(name.clone(), 2 + place));
+        rows.push(vec![
+            format!("ratio to {name}"),
+            format!("{:.3}", column(0, 0) / column(2 + place, 0)),
+            format!("{:.3}", column(0, 1) / column(2 + place, 1)),
+        ]);
+    }
     Ok(Table {
         title: format!(
             "Cold start, whole process, medians of {} rounds",
@@ -111,6 +130,18 @@ pub fn measure(arguments: &Arguments) -> Outcome<Table> {
         head: ["process", "wall, ms", "CPU, ms"].map(str::to_owned).into(),
         rows,
     })
+}
+
+/// Name and words of a command of `--also`.
+fn other(also: &str) -> Outcome<(String, Vec<String>)> {
+    let (name, command) = also
+        .split_once('=')
+        .ok_or_else(|| format!("--also {also}: expected NAME=COMMAND"))?;
+    let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() {
+        return Err(format!("--also {name}: no command"));
+    }
+    Ok((name.to_owned(), words))
 }
 
 /// Wall and CPU milliseconds of a process.
