@@ -439,6 +439,7 @@ impl<T: 'static> Load<'_, T> {
 
     /// Learns the table indices of the functions that the new objects put into the table.
     fn seed(&mut self, store: &mut StoreContextMut<'_, T>, main: Option<usize>) {
+        let first = self.new.first().map_or(self.root, |object| object.id);
         for place in 0..self.new.len() {
             let Some(id) = self.new.get(place).map(|object| object.id) else {
                 continue;
@@ -451,10 +452,12 @@ impl<T: 'static> Load<'_, T> {
                 }
             };
             if relocatable {
+                let slots = (table.base.into(), table.count.into());
                 self.process
-                    .seed_indices(store, table.base.into(), table.count.into());
+                    .seed_indices(store, slots, first, main.is_some());
             } else if main == Some(place) {
-                self.process.seed_indices(store, 1, u64::from(u32::MAX));
+                let slots = (1, u64::from(u32::MAX));
+                self.process.seed_indices(store, slots, first, true);
             }
         }
     }
