@@ -9,7 +9,7 @@ use super::process::Process;
 use super::symbols::Symbol;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{ConstExpr, SymbolFlags};
-use crate::runtime::{AsContextMut, Func, Ref, StoreContextMut, Table, Val};
+use crate::runtime::{AsContextMut, Func, Instance, Ref, StoreContextMut, Table, Val};
 
 /// Slots that the table grows by when one more function pointer is wanted.
 const SLOTS_AT_ONCE: u64 = 64;
@@ -185,8 +185,15 @@ impl<T: 'static> Process<T> {
         }
     }
 
-    /// Learns the addresses of the functions in these slots, such as those of an element segment.
-    pub(crate) fn seed_indices(&self, store: &mut StoreContextMut<'_, T>, base: u64, count: u64) {
+    /// Learns the addresses of the functions in these slots, such as those of an element segment. Functions of objects
+    /// before `first` keep the address that they have; `starts`: so do those of the host, unless the program starts.
+    pub(crate) fn seed_indices(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        (base, count): (u64, u64),
+        first: ObjectId,
+        starts: bool,
+    ) {
         let Some(table) = self.table() else {
             return;
         };
@@ -206,7 +213,16 @@ impl<T: 'static> Process<T> {
                 if known.is_some_and(|known| !self.slot_holds(store, table, known, func)) {
                     self.state().indices.forget(func);
                 }
-                self.state().indices.seed(func, index);
+                let mut state = self.state();
+                let instance = Instance {
+                    store: func.store,
+                    group: func.group,
+                };
+                match state.instances.get(&instance) {
+                    Some(owner) if *owner >= first => state.indices.seed(func, index),
+                    None if starts => state.indices.seed(func, index),
+                    _ => state.indices.seed_old(func, index),
+                }
             }
         }
     }

@@ -89,9 +89,14 @@ impl FunctionIndices {
         self.indices.get(&func).copied()
     }
 
-    /// A function found in the table, such as one of an element segment. The first index counts: it may be known to
-    /// guests as the function's address already.
+    /// A function of a new object found in the table, such as one of an element segment; the lowest index counts.
     pub fn seed(&mut self, func: Func, index: u32) {
+        let lowest = self.indices.entry(func).or_insert(index);
+        *lowest = index.min(*lowest);
+    }
+
+    /// The same for a function that was there before: guests may know its index already, so that one stays.
+    pub fn seed_old(&mut self, func: Func, index: u32) {
         self.indices.entry(func).or_insert(index);
     }
 
@@ -169,12 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_slot_is_a_functions_address() {
+    fn the_lowest_slot_is_a_new_functions_address_and_that_of_an_old_one_stays() {
         let mut indices = FunctionIndices::default();
-        indices.seed(func(1), 6);
-        indices.seed(func(1), 4);
         indices.seed(func(1), 9);
-        assert_eq!(indices.get(func(1)), Some(6));
+        indices.seed(func(1), 4);
+        indices.seed(func(1), 6);
+        assert_eq!(indices.get(func(1)), Some(4));
+        indices.seed_old(func(1), 2);
+        indices.seed_old(func(2), 7);
+        assert_eq!(
+            (indices.get(func(1)), indices.get(func(2))),
+            (Some(4), Some(7))
+        );
     }
 
     #[test]

@@ -458,12 +458,16 @@ impl<T: 'static> Load<'_, T> {
                 None => return,
             }
         };
-        if relocatable {
-            self.process
-                .seed_indices(store, table.base.into(), table.count.into());
+        let first = self.new.first().map_or(self.root, |object| object.id);
+        let starts = self.new.iter().any(|object| object.main.is_some());
+        let slots = if relocatable {
+            (table.base.into(), table.count.into())
         } else if new.main.is_some() {
-            self.process.seed_indices(store, 1, u64::from(u32::MAX));
-        }
+            (1, u64::from(u32::MAX))
+        } else {
+            return;
+        };
+        self.process.seed_indices(store, slots, first, starts);
     }
 }
 
