@@ -3,8 +3,8 @@
 
 use dynlink::link::{MemoryFiles, OpenFlags, Process, Profile};
 use dynlink::{
-    Config, Engine, Error, ErrorKind, Instance, Memory, MemoryType, Module, Ref, RefType, Store,
-    Table, TableType, Val,
+    Engine, Error, ErrorKind, Memory, MemoryType, Module, Ref, RefType, Store, Table, TableType,
+    Val,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -282,60 +282,6 @@ fn fail_each(large: usize, run: impl Fn() -> Result<(), Error>) -> usize {
         }
     }
     0
-}
-
-/// A function of many operators of all sizes: blocks, calls, jump tables, constants that stay on the stack.
-fn huge_function() -> Vec<u8> {
-    let mut body = String::new();
-    for number in 0..6000 {
-        body += &format!(
-            "(block $a (block $b (block $c
-               (br_table $a $b $c $a $b (local.get 0)))
-               (local.set 0 (i32.add (call $f (local.get 0)) (i32.const {number}))))
-               (i32.store (local.get 0) (i32.load offset={number} (local.get 0))))\n"
-        );
-    }
-    let pushes = "(i32.const 7) (local.get 0)".repeat(20_000);
-    let drops = "drop drop ".repeat(20_000);
-    let deep = "(block ".repeat(3000) + "(br_if 7 (local.get 0))" + &")".repeat(3000);
-    let table: String = (0..4000).map(|depth| format!("{} ", depth % 3)).collect();
-    let text = format!(
-        r#"(module (memory 1) (func $f (param i32) (result i32) (local.get 0))
-          (func (export "run") (param i32)
-            (if (local.get 0) (then {body} {pushes} {drops} {deep}
-              (block (block (block (br_table {table} (local.get 0)))))))))"#
-    );
-    wat::parse_str(text).unwrap()
-}
-
-#[test]
-fn a_huge_function_that_finds_no_memory_for_its_code_is_an_error() {
-    let engine = Engine::new(Config {
-        lazy_validation: false,
-        ..Config::default()
-    });
-    let module = Module::new(&engine, &huge_function()).unwrap();
-    // The reader of operators keeps a byte for each open block, which no more than a body of its size can have.
-    let failures = fail_each(16 << 10, || {
-        // What is not the function's code is allocated before.
-        let (left, large) = (
-            LEFT.with(Cell::get),
-            LARGE.with(|size| size.replace(usize::MAX)),
-        );
-        let mut store = Store::new(&engine, ());
-        let instance = Instance::new(&mut store, &module, &[])?;
-        let run = instance.get_func(&mut store, "run").unwrap();
-        LEFT.with(|cell| cell.set(left));
-        LARGE.with(|size| size.set(large));
-        let result = run.call(&mut store, &[Val::I32(0)], &mut []);
-        LARGE.with(|size| size.set(usize::MAX));
-        // With memory again, the same function runs.
-        run.call(&mut store, &[Val::I32(0)], &mut [])?;
-        LARGE.with(|size| size.set(large));
-        result
-    });
-    eprintln!("{failures} allocations of a translation failed");
-    assert!(failures > 20, "{failures}");
 }
 
 #[test]
