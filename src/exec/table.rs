@@ -391,9 +391,9 @@ mod tests {
         for number in 0..(FAMILIES.len() * FORMS) as u16 {
             let has_handler = words[usize::from(number)] & ((1 << 48) - 1) != gap;
             let op = Op(number);
-            assert_eq!(
-                has_handler,
-                op.name().is_some() || op.is_unused(),
+            // Forms without a use may have a handler, as their family's grid has one for each.
+            assert!(
+                has_handler == op.name().is_some() || op.is_unused(),
                 "{:?}",
                 op.name()
             );
