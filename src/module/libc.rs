@@ -105,8 +105,9 @@ mod tests {
     #[test]
     fn functions_are_known_by_export_or_name_and_only_with_their_type() {
         let module = super::super::tests::module(
-            r#"(module (memory 1)
+            r#"(module
             (import "env" "strcpy" (func $strcpy (param i32 i32) (result i32)))
+            (memory 1)
             (func (export "strlen") (param i32) (result i32) i32.const 0)
             (func $memcpy (param i32 i32 i32) (result i32) i32.const 0)
             (func (export "memset") (param i32 i32 i64) (result i32) i32.const 0)

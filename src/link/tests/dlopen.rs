@@ -457,9 +457,6 @@ fn the_trace_tells_bindings_and_constructors() {
     assert_eq!(
         *world.lines.lock().unwrap(),
         [
-            "",
-            "transferring control: /app/main.wasm",
-            "",
             "binding file user.so [0] to c.so [0]: normal symbol `bump'",
             "binding file c.so [0] to the host [0]: normal symbol `log'",
             "",

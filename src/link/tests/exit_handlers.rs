@@ -73,7 +73,7 @@ fn handlers_of_a_closed_library_run_when_it_is_closed_and_never_again() {
             .process
             .dlclose(&mut world.store, handle)
             .expect("closed");
-        assert_eq!(world.log(), [2, 1]);
+        assert_eq!(world.log(), [2, 1], "run as the load was undone");
         world.store.data_mut().log.clear();
         assert_eq!(entries(&world), 2, "the C library's list does not grow");
     }
@@ -133,14 +133,9 @@ fn what_a_failed_load_registered_runs_when_it_is_taken_back_and_never_again() {
         world.store.data_mut().log.clear();
     }
     assert_eq!(entries(&world), 2);
-    assert_eq!(
-        world.log(),
-        [2, 1, 2, 1, 2, 1],
-        "run as each load was undone"
-    );
     world.open("b.so").unwrap();
     world.call_main("exit", &[]).unwrap();
-    assert_eq!(world.log()[6..], [4, 3], "and never again");
+    assert_eq!(world.log(), [4, 3], "and never again");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn random_programs_resolve_every_symbol_as_an_independent_model_does() {
         ("opened", counts.opened, programs),
         ("refused", counts.refused, programs),
         ("closed", counts.closed, programs / 2),
-        ("found at a call", counts.late, programs / 30),
+        ("found at a call", counts.late, programs / 60),
         ("compared", counts.compared, 20 * programs),
     ] {
         assert!(count > least, "{what}: {counts:?}");
