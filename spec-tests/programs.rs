@@ -533,6 +533,8 @@ struct Terminal {
     /// The end that the session has, to look at its settings.
     session: std::fs::File,
     child: std::process::Child,
+    /// What was shown and not yet looked for.
+    shown: String,
 }
 
 #[cfg(unix)]
@@ -558,77 +560,62 @@ impl Terminal {
             .arg("-q")
             .env("TERM", "xterm");
         command.stdin(end()).stdout(end()).stderr(end());
+        assert!(echoes(&session), "a fresh terminal shows what is typed");
         let child = command.spawn().expect("the command starts");
         Terminal {
             person: person.into(),
             session,
             child,
+            shown: String::new(),
         }
-    }
-
-    /// A session that has shown its first prompt. On a loaded machine the prompt is lost now and then between the two
-    /// ends of the terminal (the session waits for keys, nothing can be read), so a second and a third one are tried.
-    fn with_prompt() -> Terminal {
-        for _ in 0..2 {
-            let mut terminal = Terminal::new();
-            assert!(terminal.echoes());
-            if terminal.waits_for(">>> ", 10).is_ok() {
-                return terminal;
-            }
-            terminal.child.kill().expect("the end");
-            terminal.child.wait().expect("the end");
-        }
-        let mut terminal = Terminal::new();
-        terminal.shows(">>> ");
-        terminal
     }
 
     fn types(&mut self, keys: &str) {
         self.person.write_all(keys.as_bytes()).expect("keys");
     }
 
-    /// Reads until this text was shown; fails when nothing more comes for a while.
+    /// Reads until this text was shown; fails when nothing more comes for a while. What comes behind the text, maybe in
+    /// the same piece, is left for the next one.
     fn shows(&mut self, text: &str) {
-        if let Err(shown) = self.waits_for(text, 60) {
-            panic!("`{text}` is missing: {shown:?}");
-        }
-    }
-
-    /// Reads until this text was shown; what was shown instead if nothing more comes for so many seconds.
-    fn waits_for(&mut self, text: &str, seconds: i64) -> Result<(), String> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         use std::io::Read;
-        let mut shown = String::new();
         let patience = Timespec {
-            tv_sec: seconds,
+            tv_sec: 60,
             tv_nsec: 0,
         };
-        while !shown.contains(text) {
+        loop {
+            if let Some(place) = self.shown.find(text) {
+                self.shown.drain(..place + text.len());
+                return;
+            }
             let mut descriptors = [PollFd::new(&self.person, PollFlags::IN)];
             let ready = poll(&mut descriptors, Some(&patience)).expect("poll");
-            if ready == 0 {
-                return Err(shown);
-            }
+            assert!(ready > 0, "`{text}` is missing: {:?}", self.shown);
             let mut buffer = [0; 4096];
             let count = self.person.read(&mut buffer).expect("output");
-            shown += &String::from_utf8_lossy(&buffer[..count]);
+            self.shown += &String::from_utf8_lossy(&buffer[..count]);
         }
-        Ok(())
     }
+}
 
-    fn echoes(&self) -> bool {
-        let settings = rustix::termios::tcgetattr(&self.session).expect("settings");
-        settings
-            .local_modes
-            .contains(rustix::termios::LocalModes::ECHO)
-    }
+/// Whether a terminal shows what is typed.
+#[cfg(unix)]
+fn echoes(terminal: &std::fs::File) -> bool {
+    let settings = rustix::termios::tcgetattr(terminal).expect("settings");
+    settings
+        .local_modes
+        .contains(rustix::termios::LocalModes::ECHO)
 }
 
 #[cfg(unix)]
 #[test]
 fn a_session_in_a_terminal_has_line_editing_and_leaves_the_terminal_as_it_was() {
-    let mut terminal = Terminal::with_prompt();
-    assert!(!terminal.echoes(), "the line editor shows the keys itself");
+    let mut terminal = Terminal::new();
+    terminal.shows(">>> ");
+    assert!(
+        !echoes(&terminal.session),
+        "the line editor shows the keys itself"
+    );
     // Two steps to the left, a digit in between; then the same line from the history.
     terminal.types("print(1003)\x1b[D\x1b[D7\r");
     terminal.shows("\n10073\r");
@@ -639,5 +626,5 @@ fn a_session_in_a_terminal_has_line_editing_and_leaves_the_terminal_as_it_was() 
     terminal.types("import sys; sys.exit(5)\r");
     let status = terminal.child.wait().expect("the end");
     assert_eq!(status.code(), Some(5));
-    assert!(terminal.echoes());
+    assert!(echoes(&terminal.session));
 }

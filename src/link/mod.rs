@@ -90,6 +90,7 @@ pub use dry::{Base, DryNeeded, DryObject, DryRun};
 pub use map::{MapObject, MapRange, ProcessMap, Purpose};
 #[cfg(feature = "cli")]
 pub(crate) use near::edit_distance;
+#[cfg(feature = "host")]
 pub(crate) use object::ObjectId;
 pub use problems::{Near, Problem, ProblemKind, SymbolKind, WantedSymbol};
 pub use process::{HostSymbols, LibraryInfo, NoHostSymbols, Process, ProcessBuilder};

@@ -57,7 +57,7 @@ pub(crate) unsafe fn instantiate(
             }),
             Err(error) => {
                 if !escaped {
-                    release(core, &GroupRanges::new([group..group + 1]));
+                    release(core, &GroupRanges::new(std::iter::once(group..group + 1)));
                 }
                 Err(error)
             }

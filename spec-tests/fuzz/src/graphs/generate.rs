@@ -54,7 +54,7 @@ impl Library {
                 Kind::Data
             };
             library.defines[symbol] = random.one_in(4).then_some(kind);
-            let wants_function = (symbol % 2 == 0) == !random.one_in(60);
+            let wants_function = (symbol % 2 == 0) != random.one_in(60);
             if wants_function {
                 library.calls[symbol] = random.one_in(2);
                 library.pointers[symbol] = random.one_in(4);
