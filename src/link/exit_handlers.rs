@@ -55,8 +55,31 @@ impl ExitHandlers {
         }
     }
 
+    /// The handler of a place whose turn has come. The C library has taken its entry off its list, and those above it
+    /// before: what is registered from now on needs new ones.
     fn take(&mut self, place: u32) -> Option<Handler> {
-        self.places.get_mut(usize::try_from(place).ok()?)?.take()
+        let place = usize::try_from(place).ok()?;
+        let handler = self.places.get_mut(place)?.take();
+        while self.places.len() > place && matches!(self.places.last(), Some(None)) {
+            self.places.pop();
+        }
+        handler
+    }
+
+    /// Takes back a place for which the C library had no room.
+    fn withdraw(&mut self, place: usize) {
+        if let Some(own) = self.places.get_mut(place) {
+            *own = None;
+        }
+        if place + 1 == self.places.len() {
+            self.places.pop();
+        }
+    }
+
+    /// How many handlers an object has.
+    pub fn count_of(&self, object: ObjectId) -> usize {
+        let own = |handler: &&Handler| handler.object == object;
+        self.places.iter().flatten().filter(own).count()
     }
 
     /// The last handler that an object registered.
@@ -150,38 +173,55 @@ impl<T: 'static> Process<T> {
         registration: Definition,
     ) -> Result<u32> {
         let (place, is_new) = {
-            let state = self.state();
-            let place = state.exit_handlers.free_place();
-            (place, place >= state.exit_handlers.places.len())
-        };
-        if is_new {
-            let number = u32::try_from(place).map_err(|_| Error::msg("too many exit handlers"))?;
-            let symbol = {
-                let state = self.state();
-                let libc = state.object(registration.object);
-                libc.and_then(|libc| libc.symbols.lookup("__cxa_atexit"))
-            };
-            let register = match symbol {
-                Some(symbol) => self.definition_func(
-                    store,
-                    Definition {
-                        object: registration.object,
-                        symbol,
-                    },
-                )?,
-                None => None,
-            };
-            let register = register
-                .ok_or_else(|| Error::msg("the C library with `__cxa_atexit` is not loaded"))?;
-            let call_back = self.exit_call_back(store)?;
-            // Never unloaded by the C library: it knows no object of this number.
-            let refused = self.call_i32(store, register, &[call_back, number, 0])?;
-            if refused != 0 {
-                return Ok(refused);
+            let mut state = self.state();
+            if state.object(handler.object).is_none() {
+                // It was closed and is still running (U8): nobody would ask for its handlers any more.
+                return Ok(1);
             }
+            let place = state.exit_handlers.free_place();
+            let is_new = place >= state.exit_handlers.places.len();
+            // At once, because the C library's function may lead here again.
+            state.exit_handlers.put(place, handler);
+            (place, is_new)
+        };
+        if !is_new {
+            return Ok(0);
         }
-        self.state().exit_handlers.put(place, handler);
-        Ok(0)
+        let listed = self.list_place(store, place, registration);
+        if !matches!(listed, Ok(0)) {
+            self.state().exit_handlers.withdraw(place);
+        }
+        listed
+    }
+
+    /// Makes an entry for a place in the C library's list. 0, or what the C library says when it has no more room.
+    fn list_place(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        place: usize,
+        registration: Definition,
+    ) -> Result<u32> {
+        let number = u32::try_from(place).map_err(|_| Error::msg("too many exit handlers"))?;
+        let symbol = {
+            let state = self.state();
+            let libc = state.object(registration.object);
+            libc.and_then(|libc| libc.symbols.lookup("__cxa_atexit"))
+        };
+        let register = match symbol {
+            Some(symbol) => self.definition_func(
+                store,
+                Definition {
+                    object: registration.object,
+                    symbol,
+                },
+            )?,
+            None => None,
+        };
+        let register = register
+            .ok_or_else(|| Error::msg("the C library with `__cxa_atexit` is not loaded"))?;
+        let call_back = self.exit_call_back(store)?;
+        // Never unloaded by the C library: it knows no object of this number.
+        self.call_i32(store, register, &[call_back, number, 0])
     }
 
     /// The address of the function that the C library calls with the number of a place.

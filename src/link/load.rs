@@ -88,7 +88,8 @@ impl<T: 'static> Process<T> {
             Ok(()) => Ok(load.root),
             Err(error) => {
                 // What ends the process while the load is undone is what the caller has to know.
-                let ended = load.undo(store, ends_process(&error));
+                let ends = ends_process(&error) && !self.0.host.goes_on_after(&error);
+                let ended = load.undo(store, ends);
                 Err(ended.err().unwrap_or(error))
             }
         };

@@ -57,6 +57,12 @@ pub trait HostSymbols<T: 'static>: Send + Sync {
         None
     }
 
+    /// Whether the process goes on after this error of a host function of this host: it only unwinds the guest's stack
+    /// to a host function that takes it, as `longjmp` does. Default: no, the guest has ended.
+    fn goes_on_after(&self, _error: &Error) -> bool {
+        false
+    }
+
     /// Anything to add to the message about an undefined function, such as the feature that would define it.
     fn hint(&self, _module: &str, _name: &str) -> Option<String> {
         None

@@ -303,10 +303,15 @@ impl<T: 'static> Process<T> {
                 .trace
                 .line(topics, format_args!("calling fini: {name} [0]"));
             self.0.trace.line(topics, format_args!(""));
-            // Each turn takes a handler off the list.
-            while let Err(error) = self.run_exit_handlers(store, *id) {
-                if !all || ends_process(&error) {
-                    return Err(error.context(format!("destructors of `{name}`")));
+            // Each turn takes a handler off the list; one that fails may have registered another.
+            let most = self.state().exit_handlers.count_of(*id);
+            for _ in 0..=most {
+                match self.run_exit_handlers(store, *id) {
+                    Err(error) if !all || ends_process(&error) => {
+                        return Err(error.context(format!("destructors of `{name}`")));
+                    }
+                    Err(_) => {}
+                    Ok(()) => break,
                 }
             }
             let own =

@@ -173,7 +173,7 @@ impl<'a> Names<'a> {
                 let name = self.module.section_name(*function_index).or(imported);
                 name.map_or_else(
                     || function_index.to_string(),
-                    |name| format!("{function_index} ;; {}", super::printable(name)),
+                    |name| format!("{function_index} ;; {}", short(super::printable(name))),
                 )
             }
             Operator::CallIndirect {
@@ -187,7 +187,7 @@ impl<'a> Names<'a> {
                 let ty = usize::try_from(*type_index)
                     .ok()
                     .and_then(|place| self.module.0.types.get(place));
-                let ty = ty.map_or_else(|| type_index.to_string(), ToString::to_string);
+                let ty = ty.map_or_else(|| type_index.to_string(), |ty| short(ty.to_string()));
                 if *table_index == 0 {
                     ty
                 } else {
@@ -202,8 +202,8 @@ impl<'a> Names<'a> {
                 match self.globals.get(place) {
                     Some((module, name)) => format!(
                         "{global_index} ;; {}.{}",
-                        super::printable(module),
-                        super::printable(name)
+                        short(super::printable(module)),
+                        short(super::printable(name))
                     ),
                     None => global_index.to_string(),
                 }
@@ -226,9 +226,22 @@ impl<'a> Names<'a> {
             BlockType::FuncType(index) => usize::try_from(index)
                 .ok()
                 .and_then(|place| self.module.0.types.get(place))
-                .map_or_else(|| index.to_string(), ToString::to_string),
+                .map_or_else(|| index.to_string(), |ty| short(ty.to_string())),
         }
     }
+}
+
+/// Most characters of a name or a type that stand beside an operator. A guest chooses them, and they are repeated with
+/// every operator that leads there.
+const MOST_SHOWN: usize = 200;
+
+/// The beginning of a text that may be long.
+fn short(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MOST_SHOWN) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
 }
 
 /// `visit_i32_load8_u` as `i32.load8_u`.

@@ -372,7 +372,7 @@ impl Translator<'_> {
         self.out.fix(over, here);
     }
 
-    pub(super) fn branch_table(&mut self, targets: Vec<u32>) {
+    pub(super) fn branch_table(&mut self, targets: Vec<u32>) -> Result<()> {
         let index = self.pop();
         let count = targets.last().map_or(0, |depth| self.arity(*depth));
         let from = self.stack.len() - count.min(self.stack.len());
@@ -400,13 +400,15 @@ impl Translator<'_> {
                 self.link(depth, entry);
                 continue;
             }
-            // The values have to move: a piece of code of the entry's own.
+            // The values have to move: a piece of code of the entry's own. There can be millions of them.
+            self.out.within_limit()?;
             let here = self.out.label();
             self.out.fix(entry, here);
             self.move_down(from, self.label_height(depth), count);
             self.jump_to(depth);
         }
         self.dead = true;
+        Ok(())
     }
 
     /// `return`, or a branch to the function's label.

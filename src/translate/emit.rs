@@ -242,11 +242,12 @@ impl Emitter {
             end += 1;
         }
         let table = self.starts[end] as usize;
-        if self
+        // Relocations stand in the order of their words.
+        let next = self
             .relocations
-            .iter()
-            .any(|field| (loop_start..table).contains(&field.word))
-        {
+            .partition_point(|field| field.word < loop_start);
+        let next = self.relocations.get(next);
+        if next.is_some_and(|field| field.word < table) {
             return false;
         }
         for n in first..end {

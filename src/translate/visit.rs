@@ -68,7 +68,7 @@ impl Translator<'_> {
                     depths.push(depth.map_err(super::unreadable)?);
                 }
                 depths.push(targets.default());
-                self.branch_table(depths);
+                self.branch_table(depths)?;
             }
             Return => self.return_now(),
             Call { function_index } => self.call(function_index),

@@ -234,7 +234,8 @@ pub(super) fn set_main_loop_with_argument<T: EmscriptenHost>(
 ) -> Result<()> {
     const FRAME_RATE: u64 = 60;
     let rate = u64::try_from(rate).ok().filter(|rate| *rate > 0);
-    let every = 1_000_000_000 / rate.unwrap_or(FRAME_RATE);
+    // Clocks of guests count milliseconds.
+    let every = (1_000_000_000 / rate.unwrap_or(FRAME_RATE)).max(1_000_000);
     let events = &mut guest.state().events;
     if events
         .queue
@@ -273,6 +274,10 @@ pub(super) fn run_next<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>) -> Resul
     let Some((time, event)) = state.events.take() else {
         return Ok(false);
     };
+    // Events may lead to one another for ever, without a wait and without a guest's function in between.
+    if kernel.is_interrupted() {
+        return Err(Error::from(TrapCode::Interrupted));
+    }
     let now = kernel.clock.monotonic();
     if time > now && kernel.sleep(time - now).is_err() {
         return Err(Error::from(TrapCode::Interrupted));

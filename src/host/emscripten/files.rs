@@ -35,7 +35,7 @@ bitflags! {
     }
 }
 
-/// Most bytes that a guest gets from its random device in one read.
+/// Bytes of a `struct dirent`.
 const DIRENT_SIZE: u32 = 280;
 
 pub(super) fn open(system: &mut System<'_, '_>, path: u32, flags: u32, rest: u32) -> Result<u32> {
@@ -399,7 +399,7 @@ pub(super) fn list(system: &mut System<'_, '_>, fd: u32, entries: u32, size: u32
         };
         put(0, &entry.inode.to_le_bytes());
         put(8, &offset.to_le_bytes());
-        put(16, &280_u16.to_le_bytes());
+        put(16, &(DIRENT_SIZE as u16).to_le_bytes());
         put(18, &[kind]);
         put(19, name);
         let at = entries.checked_add(written).ok_or(Errno::Fault)?;

@@ -99,6 +99,10 @@ impl<W> EmscriptenSymbols<W> {
 }
 
 impl<T: EmscriptenHost, W: HostSymbols<T>> HostSymbols<T> for EmscriptenSymbols<W> {
+    fn goes_on_after(&self, error: &crate::Error) -> bool {
+        unwind::is_unwinding(error) || events::is_unwound(error)
+    }
+
     fn function(
         &self,
         process: &Process<T>,

@@ -31,7 +31,8 @@ impl std::fmt::Display for Unwinding {
 
 impl std::error::Error for Unwinding {}
 
-fn is_unwinding(error: &Error) -> bool {
+/// Whether the error only leads to the nearest `invoke_`.
+pub(super) fn is_unwinding(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Host(error) => error.is::<Unwinding>(),
         _ => false,

@@ -73,7 +73,7 @@ fn handlers_of_a_closed_library_run_when_it_is_closed_and_never_again() {
             .process
             .dlclose(&mut world.store, handle)
             .expect("closed");
-        assert_eq!(world.log(), [2, 1], "run as the load was undone");
+        assert_eq!(world.log(), [2, 1]);
         world.store.data_mut().log.clear();
         assert_eq!(entries(&world), 2, "the C library's list does not grow");
     }
@@ -101,6 +101,21 @@ fn handlers_of_open_libraries_run_at_the_end_in_reverse_order() {
         .expect("closed");
     world.call_main("exit", &[]).unwrap();
     assert_eq!(world.log(), [4, 3, 6, 5, 80, 70, 2, 1]);
+}
+
+#[test]
+fn what_a_handler_registers_at_the_end_runs_next() {
+    let library = registering(1, 2, "").replace(
+        "(func $without (call $log",
+        "(func $without
+            (drop (call $cxa_atexit (global.get $tb) (i32.const 77) (global.get $mb)))
+            (call $log",
+    );
+    let mut world = World::started(&main_with(FORGETFUL), &[("/lib/a.so", &library)]);
+    world.open("a.so").unwrap();
+    world.call_main("exit", &[]).unwrap();
+    assert_eq!(world.log(), [2, 77, 1]);
+    assert_eq!(entries(&world), 0);
 }
 
 #[test]
