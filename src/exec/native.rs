@@ -3,7 +3,8 @@
 //! The result is that of musl for every call that C defines; comparisons give the difference of the first bytes that
 //! differ. What C leaves open is defined here: `memcpy` is `memmove`. A function that would touch a byte outside of the
 //! memory traps before it has written anything, and only if it reaches that byte: a search that ends before the end of
-//! memory, and anything of length zero, does not trap. Fuel and interruption count as for bulk operations.
+//! memory, and anything of length zero, does not trap. Fuel and interruption count as for bulk operations, so a call that
+//! they end may have written its first pieces.
 
 use super::cold::{CHUNK, ColdOp, charge, done, operand};
 use super::value::field64;

@@ -482,9 +482,10 @@ fn fifty_thousand_imports_against_ten_thousand_exports_take_time_in_proportion()
     world.open("l.so").unwrap();
     let loading = start.elapsed();
     eprintln!("parsing {parsing:?}, loading {loading:?}");
-    // Twice the time is what a release build needs on a quiet machine; a search would need thousands of times.
+    // 3.7 times is what a release build needs on a quiet machine (5.5 ms and 20 ms); a search would need thousands of
+    // times. The other tests run beside this one.
     assert!(
-        loading < parsing * 50,
+        loading < parsing * 15,
         "parsing {parsing:?}, loading {loading:?}"
     );
 }
