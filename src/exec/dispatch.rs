@@ -56,6 +56,9 @@ pub(crate) use handler;
 
 /// A way to reach the next instruction.
 pub(crate) trait Dispatch: 'static {
+    /// Whether jumps through tables are worth many conditional branches: those between handlers are predicted one by one.
+    const LADDERS: bool;
+
     /// Goes to the instruction at `ip`.
     ///
     /// # Safety
@@ -112,6 +115,8 @@ pub(crate) struct Tail;
 
 #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
 impl Dispatch for Tail {
+    const LADDERS: bool = true;
+
     #[inline(always)]
     unsafe fn taken(
         ip: *const u8,
@@ -171,6 +176,8 @@ impl Dispatch for Tail {
 pub(crate) struct Loop;
 
 impl Dispatch for Loop {
+    const LADDERS: bool = false;
+
     #[inline(always)]
     unsafe fn next(
         ip: *const u8,

@@ -55,22 +55,61 @@ handler! {
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }
 }
+/// Goes on at entry `BASE + bits of index` of a jump table: a conditional branch for each bit that is left, and behind them,
+/// for each entry, code of its own that reads its pair at a constant place.
+macro_rules! ladder {
+    ($D:ident, $table:ident, $index:ident, $registers:tt; $base:expr;) => {{
+        let mut word = *$table.add(2 * ($base));
+        // SAFETY: an empty instruction sequence; its text differs, so LLVM does not make one of all entries' code.
+        core::arch::asm!("/* {0} {1} */", inout(reg) word, const $base, options(nomem, nostack, preserves_flags));
+        ladder!($D, word, *$table.add(2 * ($base) + 1) as *const u8, $registers)
+    }};
+    ($D:ident, $table:ident, $index:ident, $registers:tt; $base:expr; $bit:literal $($bits:literal)*) => {
+        if $index & $bit != 0 {
+            ladder!($D, $table, $index, $registers; $base + $bit; $($bits)*)
+        } else {
+            ladder!($D, $table, $index, $registers; $base; $($bits)*)
+        }
+    };
+    ($D:ident, $word:expr, $ip:expr, ($($registers:ident),*)) => {
+        $D::enter($word, $ip, $($registers),*)
+    };
+}
+
+/// Goes on at the entry of a jump table that the index names, through branches that depend on the index: the processor
+/// predicts them as it predicts the branches of any program, and `ip` does not wait for the index. An indirect jump with
+/// many targets is predicted worse, and an `ip` that is read at a place made of the index is known only when the index is:
+/// an interpreter in the guest has both on its longest path.
+macro_rules! through_table {
+    ($D:ident, $table:expr, $index:expr, $registers:tt) => {{
+        let table: *const u64 = $table;
+        let index: u32 = $index;
+        if $D::LADDERS && index < 32 {
+            ladder!($D, table, index, $registers; 0; 16 8 4 2 1)
+        } else if $D::LADDERS && index < 256 {
+            ladder!($D, table, index, $registers; 0; 128 64 32 16 8 4 2 1)
+        } else {
+            let entry = table.add(2 * index as usize);
+            ladder!($D, *entry, *entry.add(1) as *const u8, $registers)
+        }
+    }};
+}
+
 handler! {
-    /// Jumps through a table of (handler, ip): a mispredicted jump resolves after one load.
+    /// Jumps through a table of (handler, ip).
     [D: Dispatch, X: Operand]
     br_table(ip, sp, mem, len, ctx, acc, facc) {
-        let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12)) as usize;
-        let entry = ip.add(16 + 16 * index).cast::<u64>();
-        D::enter(*entry, *entry.add(1) as *const u8, sp, mem, len, ctx, acc, facc)
+        let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12));
+        through_table!(D, ip.add(16).cast::<u64>(), index, (sp, mem, len, ctx, acc, facc))
     }
 }
 handler! {
     /// The same with the pairs of another jump table.
     [D: Dispatch, X: Operand]
     br_table_far(ip, sp, mem, len, ctx, acc, facc) {
-        let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12)) as usize;
-        let entry = ip.offset(field_disp(ip, 16)).add(16 * index).cast::<u64>();
-        D::enter(*entry, *entry.add(1) as *const u8, sp, mem, len, ctx, acc, facc)
+        let index = X::get::<u32>(ip, sp, acc, facc).min(field32(ip, 12));
+        let table = ip.offset(field_disp(ip, 16)).cast::<u64>();
+        through_table!(D, table, index, (sp, mem, len, ctx, acc, facc))
     }
 }
 handler! {
