@@ -9,7 +9,7 @@ use super::shapes::{
     address_arguments, arguments, comparison, consume, function, global, group_with_helpers, local,
     param, produce, second,
 };
-use super::{control, pairs};
+use super::{control, loops, pairs};
 
 /// Names of all groups, each built by [`build`].
 pub fn names() -> Vec<String> {
@@ -20,6 +20,9 @@ pub fn names() -> Vec<String> {
         ] {
             names.push(format!("{family}-{}", ty.name()));
         }
+    }
+    for ty in [Ty::I32, Ty::I64] {
+        names.push(format!("carried-{}", ty.name()));
     }
     for family in [
         "counted-loops",
@@ -64,6 +67,7 @@ pub fn build(name: &str) -> Group {
         "br-table" => control::br_tables(&mut group, random),
         "blocks" => control::blocks(&mut group, random),
         "fused" => fused(&mut group, random),
+        "carried" => loops::carried(&mut group, random, ty),
         "pairs" => pairs::pairs(&mut group, random, ty),
         "selects" => pairs::selects(&mut group, random),
         "neighbours" => pairs::neighbours(&mut group, random),

@@ -13,7 +13,7 @@
 //! | `evaluate` | the independent evaluation |
 //! | `harness` | running a group of functions in the engine, comparing, repeating |
 //! | `shapes` | kinds of producers and consumers |
-//! | `families`, `control` | the systematic groups |
+//! | `families`, `control`, `loops` | the systematic groups |
 //! | `pairs` | neighbours that become one instruction |
 //! | `random` | random programs |
 
@@ -22,6 +22,7 @@ pub mod evaluate;
 pub mod families;
 pub mod harness;
 pub mod language;
+pub mod loops;
 pub mod operators;
 pub mod pairs;
 pub mod random;

@@ -268,8 +268,10 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         F64SubMul(F64Sub, F64Mul) left "(a - b) * c";
     }
     special {
-        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14; d @8 = u32 @16, d @10 = u32 @20"
-            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>, imm2 copy_imm2::<D>];
+        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14; d @8 = u32 @16, d @10 = u32 @20; kept: the last one, or the first, also in acc"
+            [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>, imm2 copy_imm2::<D>,
+             ss_kept copy_kept::<D>, imm_kept copy_imm_kept::<D>, ss2_kept copy_two_kept::<D, true>, ss2_kept_first copy_two_kept::<D, false>,
+             imm2_kept copy_imm_two_kept::<D, true>, imm2_kept_first copy_imm_two_kept::<D, false>];
         CopyFar "like Copy with u32 offsets: near slot @8 = far @12; far @12 = near @8 | acc | facc"
             [get copy_far_get::<D>, put copy_far_put::<D>, acc copy_far_acc::<D>, facc copy_far_facc::<D>];
         CopyBlock "count @16 slots from offset @12 to offset @8 (u32, bytes); they may overlap"
@@ -610,6 +612,64 @@ impl Op {
             || self.is(Family::Lea)
             || self.is(Family::LoadTwo)
             || PAIRS.iter().any(|(_, _, _, pair)| self.is(*pair))
+    }
+
+    /// Whether its forms name the places of two operands, as those of arithmetic do.
+    pub fn has_operand_forms(self) -> bool {
+        let family = self.family();
+        let compares = FAMILIES.get(family).is_some_and(|family| family.branches);
+        (family < BINARY && self.form() < RETURNS) || (compares && self.form() < BRANCH)
+    }
+
+    /// Whether it is a comparison that branches.
+    pub fn is_branch_of_comparison(self) -> bool {
+        let compares = FAMILIES
+            .get(self.family())
+            .is_some_and(|family| family.branches);
+        compares && (BRANCH..SELECT).contains(&self.form())
+    }
+
+    /// Whether it has one operand of a number type.
+    pub fn is_unary(self) -> bool {
+        (Family::I32Clz as usize..=Family::F64ReinterpretI64 as usize).contains(&self.family())
+    }
+
+    /// Whether it is a load.
+    pub fn is_load(self) -> bool {
+        (Family::I32Load as usize..=Family::F64Load as usize).contains(&self.family())
+    }
+
+    /// Whether it is two operators in one.
+    pub fn is_pair(self) -> bool {
+        let first = PAIRS[0].3 as usize;
+        (first..first + PAIRS.len()).contains(&self.family())
+    }
+
+    /// Whether it surely leaves its result in the integer accumulator.
+    pub fn makes_integer(self) -> bool {
+        let family = self.family();
+        let between =
+            |first: Family, last: Family| (first as usize..=last as usize).contains(&family);
+        let plain = between(Family::I32Clz, Family::I64ExtendI32U)
+            || between(Family::I32Load, Family::I64Load32U);
+        plain || (!self.takes_floats() && (self.has_operand_forms() || self.is_pair()))
+    }
+
+    /// Whether operands that may be in an accumulator are floats.
+    pub fn takes_floats(self) -> bool {
+        let family = self.family() as u16;
+        let between = |first: Family, last: Family| (first as u16..=last as u16).contains(&family);
+        let unary_of_floats = between(Family::F32Abs, Family::I64TruncSatF64U)
+            || between(Family::F32DemoteF64, Family::F32DemoteF64)
+            || between(Family::F64PromoteF32, Family::I64ReinterpretF64);
+        let pair = family.checked_sub(PAIRS[0].3 as u16);
+        let first = pair
+            .and_then(|pair| PAIRS.get(usize::from(pair)))
+            .map(|(first, ..)| *first as u16);
+        between(Family::F32Add, Family::F64Copysign)
+            || between(Family::F32Eq, Family::F64Nge)
+            || unary_of_floats
+            || first.is_some_and(|first| first >= Family::F32Add as u16)
     }
 
     /// Whether it leaves its result in an accumulator and in slot d.

@@ -5,6 +5,7 @@
 
 use super::emit::{Fixup, NONE};
 use super::locals::Assigned;
+use super::loops::Head;
 use super::stack::{Operand, Place, Popped};
 use super::{Callee, NEAR, Translator, class};
 use crate::error::Result;
@@ -18,6 +19,8 @@ pub(super) struct Block {
     height: usize,
     /// Where a branch to a loop goes.
     loop_start: Option<usize>,
+    /// What a loop remembers of the accumulator.
+    head: Option<Head>,
     ty: Signature,
     /// Branches to the end.
     fixups: Vec<Fixup>,
@@ -82,6 +85,7 @@ impl Translator<'_> {
         self.blocks.push(Block {
             height: 0,
             loop_start: None,
+            head: None,
             ty: Signature::Function(FuncType::new([], ty.results().iter().copied())),
             fixups: Vec::new(),
             else_fixup: None,
@@ -105,6 +109,17 @@ impl Translator<'_> {
         let ty = self.block_type(ty)?;
         self.settle_all();
         let mut checked = false;
+        let head = is_loop.then(|| self.loop_head());
+        if is_loop {
+            let outer = self
+                .loops
+                .last()
+                .and_then(|outer| self.blocks.get_mut(*outer));
+            if let Some(head) = outer.and_then(|outer| outer.head.as_mut()) {
+                head.has_loop();
+            }
+            self.loops.push(self.blocks.len());
+        }
         let loop_start = is_loop.then(|| {
             self.forget_accumulators();
             let start = self.out.label();
@@ -115,6 +130,7 @@ impl Translator<'_> {
         self.blocks.push(Block {
             height,
             loop_start,
+            head,
             ty,
             fixups: Vec::new(),
             else_fixup: None,
@@ -137,6 +153,7 @@ impl Translator<'_> {
         self.blocks.push(Block {
             height,
             loop_start: None,
+            head: None,
             ty,
             fixups: Vec::new(),
             else_fixup: Some(fixup),
@@ -176,6 +193,10 @@ impl Translator<'_> {
         if self.blocks.is_empty() {
             self.end_function(block);
             return true;
+        }
+        if let (Some(start), Some(head)) = (block.loop_start, &block.head) {
+            self.loops.pop();
+            self.carry_in_accumulator(start, head);
         }
         if !self.dead {
             self.settle_from(block.height);
@@ -258,7 +279,12 @@ impl Translator<'_> {
         let index = self.blocks.len().saturating_sub(1 + depth as usize);
         if let Some(block) = self.blocks.get_mut(index) {
             match block.loop_start {
-                Some(start) => self.out.fix(fixup, start),
+                Some(start) => {
+                    if let Some(head) = &mut block.head {
+                        head.branch(self.acc_local[0]);
+                    }
+                    self.out.fix(fixup, start);
+                }
                 None => {
                     block.fixups.push(fixup);
                     self.zeroing.leave(&mut block.assigned);

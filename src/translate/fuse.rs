@@ -582,6 +582,7 @@ impl Translator<'_> {
             .copied()
             .filter(|field| field.word > producer);
         self.out.retract();
+        self.acc_local[0] = self.before_result.take();
         if let Some(fixup) = self.branch_after_update(family, form, word, producer, before) {
             if let (Some(field), Fixup::Displacement { start, .. }) = (cell, fixup) {
                 self.out.relocations.push(Field {

@@ -18,6 +18,7 @@ mod emit;
 mod fuse;
 mod listing;
 mod locals;
+mod loops;
 mod stack;
 mod visit;
 
@@ -165,8 +166,12 @@ struct Translator<'a> {
     locals: Vec<ValType>,
     params: usize,
     blocks: Vec<control::Block>,
+    /// Places of the loops among the open blocks.
+    loops: Vec<usize>,
     /// The local that the accumulator of each class holds.
     acc_local: [Option<u32>; 2],
+    /// The local that the accumulator of the last result held before.
+    before_result: Option<u32>,
     /// The code being translated cannot be reached.
     dead: bool,
     /// Blocks opened inside unreachable code.
@@ -226,7 +231,9 @@ impl<'a> Translator<'a> {
             locals,
             params,
             blocks: Vec::new(),
+            loops: Vec::new(),
             acc_local: [None; 2],
+            before_result: None,
             dead: false,
             skipped: 0,
             far,

@@ -427,7 +427,7 @@ impl Translator<'_> {
 
     /// The result of the instruction at `producer` (its form + 1 also writes slot d).
     pub fn result(&mut self, producer: usize, ty: ValType) {
-        self.acc_local[class(ty)] = None;
+        self.before_result = self.acc_local[class(ty)].take();
         self.push(Place::Acc { producer }, ty);
     }
 

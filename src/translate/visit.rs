@@ -43,6 +43,7 @@ impl Translator<'_> {
         self.out.within_limit()?;
         super::emit::room_in(&mut self.stack)?;
         super::emit::room_in(&mut self.blocks)?;
+        super::emit::room_in(&mut self.loops)?;
         if let Some((_, count)) = self.checks.last_mut() {
             *count = count.saturating_add(1);
         }

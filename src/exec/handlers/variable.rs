@@ -55,6 +55,45 @@ handler! {
     }
 }
 handler! {
+    /// `d = acc = a`.
+    [D: Dispatch]
+    copy_kept(ip, sp, mem, len, ctx, acc, facc) {
+        let value = u64::slot(sp, field16(ip, 10));
+        value.put(sp, field16(ip, 8));
+        D::next(ip.add(16), sp, mem, len, ctx, value, facc)
+    }
+}
+handler! {
+    /// `d = acc = imm`.
+    [D: Dispatch]
+    copy_imm_kept(ip, sp, mem, len, ctx, acc, facc) {
+        let value = field64(ip, 16);
+        value.put(sp, field16(ip, 8));
+        D::next(ip.add(24), sp, mem, len, ctx, value, facc)
+    }
+}
+handler! {
+    /// `d = a`, then the same for a second pair; the accumulator gets the second or the first.
+    [D: Dispatch, const SECOND: bool]
+    copy_two_kept(ip, sp, mem, len, ctx, acc, facc) {
+        let first = u64::slot(sp, field16(ip, 10));
+        first.put(sp, field16(ip, 8));
+        let second = u64::slot(sp, field16(ip, 14));
+        second.put(sp, field16(ip, 12));
+        D::next(ip.add(16), sp, mem, len, ctx, if SECOND { second } else { first }, facc)
+    }
+}
+handler! {
+    /// `d = imm` twice, 32 bits each; the accumulator gets the second or the first.
+    [D: Dispatch, const SECOND: bool]
+    copy_imm_two_kept(ip, sp, mem, len, ctx, acc, facc) {
+        let (first, second) = (u64::from(field32(ip, 16)), u64::from(field32(ip, 20)));
+        first.put(sp, field16(ip, 8));
+        second.put(sp, field16(ip, 10));
+        D::next(ip.add(16 + 8), sp, mem, len, ctx, if SECOND { second } else { first }, facc)
+    }
+}
+handler! {
     /// Near slot = far slot.
     [D: Dispatch]
     copy_far_get(ip, sp, mem, len, ctx, acc, facc) {

@@ -1,0 +1,222 @@
+//! A local that stays in the accumulator from the end of a loop's body to its start.
+//!
+//! At a label nothing is known of the accumulators, so the first instruction of a loop reads from a slot what the last one
+//! wrote there. The processor forwards it, but only after some eight cycles, and a loop that carries a value from one pass
+//! to the next waits for them in each. When the loop is complete and all branches back to it leave the same local
+//! in the accumulator, the first instruction that reads it takes it from there: its form changes in place. The way into the loop
+//! has to bring the local in the accumulator too: it was just computed, or it is copied to its slot right before the
+//! loop, and that copy keeps it in the accumulator as well.
+
+use super::Translator;
+use super::access::address;
+use super::fuse::operands;
+use crate::ir::ops::{BRANCH, Family, Op};
+use smallvec::SmallVec;
+
+/// What a loop remembers of its start and of the branches back to it.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// The last two instructions before the loop, the last one first.
+    above: [Option<usize>; 2],
+    /// The local that the integer accumulator holds there.
+    entry: Option<u32>,
+    /// The local that it holds on branches back.
+    back: Back,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Back {
+    /// No branch yet.
+    None,
+    /// The same local on all.
+    Local(u32),
+    /// Different ones, or none that is known.
+    Unknown,
+}
+
+/// Most instructions at a loop's start that are looked at.
+const LOOKED_AT: usize = 4;
+
+impl Head {
+    /// A branch goes back with this local in the accumulator.
+    pub fn branch(&mut self, local: Option<u32>) {
+        self.back = match (self.back, local) {
+            (Back::None, Some(local)) => Back::Local(local),
+            (Back::Local(known), Some(local)) if known == local => self.back,
+            _ => Back::Unknown,
+        };
+    }
+
+    /// A loop starts inside this one: there the accumulator comes from elsewhere.
+    pub fn has_loop(&mut self) {
+        self.back = Back::Unknown;
+    }
+}
+
+impl Translator<'_> {
+    /// A loop starts here; everything is settled, and what is known of the accumulators is not forgotten yet.
+    pub(super) fn loop_head(&self) -> Head {
+        Head {
+            above: [self.out.last, self.out.before],
+            entry: self.acc_local[0],
+            back: Back::None,
+        }
+    }
+
+    /// The loop that starts at this word is complete.
+    pub(super) fn carry_in_accumulator(&mut self, start: usize, head: &Head) {
+        let Back::Local(local) = head.back else {
+            return;
+        };
+        if self.far {
+            return;
+        }
+        let slot = u64::from(self.local_slot(local));
+        let Some((first, sums)) = self.first_reader(start, slot) else {
+            return;
+        };
+        let op = self.out.op(first);
+        let Some(taken) = self.from_accumulator(first, slot) else {
+            return;
+        };
+        // What follows may want a sum in the accumulator, unless this instruction overwrites it.
+        if !(sums.is_empty() || op.makes_integer()) {
+            return;
+        }
+        if head.entry != Some(local) && !self.copy_keeps(head, slot) {
+            return;
+        }
+        let (op, word) = taken;
+        self.out.code[first] = u64::from(op.0);
+        self.out.code[first + 1] = word;
+        for sum in sums {
+            self.out.code[sum] = u64::from(Family::AddSlot.form(0).0);
+        }
+    }
+
+    /// The first instruction of the loop that is not one which leaves the accumulator alone, or can: and those that can.
+    fn first_reader(
+        &self,
+        start: usize,
+        slot: u64,
+    ) -> Option<(usize, SmallVec<[usize; LOOKED_AT]>)> {
+        let first = self.out.starts.binary_search(&(start as u32)).ok()?;
+        let mut sums = SmallVec::new();
+        for start in self.out.starts.get(first..)?.iter().take(LOOKED_AT + 1) {
+            let start = *start as usize;
+            let op = self.out.op(start);
+            let word = self.out.code[start + 1];
+            let writes = |target: u64| target & 0xffff == slot;
+            if op == Family::Copy.form(0) && word >> 16 & 0xffff == slot {
+                return Some((start, sums));
+            }
+            if op.is(Family::Check) {
+                continue;
+            }
+            let passed = if op == Family::AddSlot.form(0)
+                || op == Family::Copy.form(0)
+                || op == Family::Copy.form(3)
+            {
+                !writes(word)
+            } else if op == Family::Copy.form(4) {
+                !writes(word) && !writes(word >> 32)
+            } else if op == Family::Copy.form(5) {
+                !writes(word) && !writes(word >> 16)
+            } else if op == Family::I32Add.form(operands::SI + 1) && word >> 16 & 0xffff != slot {
+                sums.push(start);
+                !writes(word)
+            } else {
+                return Some((start, sums));
+            };
+            if !passed {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The instruction with the accumulator in place of the slot: its operator and its first word. Forms of one size
+    /// have their other fields at the same places.
+    fn from_accumulator(&self, start: usize, slot: u64) -> Option<(Op, u64)> {
+        let op = self.out.op(start);
+        let word = self.out.code[start + 1];
+        let (d, a, b) = (word & 0xffff, word >> 16 & 0xffff, word >> 32 & 0xffff);
+        let kept = op.form() % 2;
+        let is_pair = op.is_pair();
+        let form = if op.has_operand_forms() || is_pair {
+            // Pairs with an immediate third operand, and with one first, have the same forms again.
+            let (from, form) = match op.form() - kept {
+                form if is_pair && form >= crate::ir::ops::PAIR_FIRST => {
+                    (form, form - crate::ir::ops::PAIR_FIRST + operands::IS)
+                }
+                form if is_pair && form >= crate::ir::ops::PAIR_IMMEDIATE => {
+                    (form, form - crate::ir::ops::PAIR_IMMEDIATE)
+                }
+                form => (form, form),
+            };
+            let to = match form {
+                operands::SS if a == slot && b == slot => return None,
+                operands::SS if a == slot => operands::AS,
+                operands::SS if b == slot => operands::SA,
+                operands::SI if a == slot => operands::AI,
+                operands::IS if a == slot => operands::IA,
+                _ => return None,
+            };
+            from - form + to + kept
+        } else if op.is_branch_of_comparison() {
+            match op.form() - BRANCH {
+                0 if d == slot && a == slot => return None,
+                0 if d == slot => BRANCH + 1,
+                0 if a == slot => BRANCH + 2,
+                3 if d == slot => BRANCH + 4,
+                _ => return None,
+            }
+        } else if op.is_unary() && op.form() - kept == 0 && a == slot {
+            2 + kept
+        } else if op.is_load() && op.form() - kept == address::SLOT && a == slot {
+            address::ACC + kept
+        } else if op.is_load() && op.form() - kept == address::SLOT_SLOT && a == slot {
+            address::ACC_SLOT + kept
+        } else if op == Family::Copy.form(0) && a == slot {
+            1
+        } else if (op.is(Family::BrNz) || op.is(Family::BrZ)) && op.form() == 0 && d == slot {
+            1
+        } else {
+            return None;
+        };
+        let taken = Op(op.0 - op.form() + form);
+        (!taken.is_unused() && !op.takes_floats()).then_some((taken, word))
+    }
+
+    /// If one of the last instructions before the loop copies something to the slot, it keeps it in the accumulator too.
+    fn copy_keeps(&mut self, head: &Head, slot: u64) -> bool {
+        for start in head.above {
+            let Some(start) = start else { return false };
+            let op = self.out.op(start);
+            if !op.is(Family::Copy) {
+                return false;
+            }
+            let word = self.out.code[start + 1];
+            let (first, second) = match op.form() {
+                4 => (word & 0xffff, word >> 32 & 0xffff),
+                5 => (word & 0xffff, word >> 16 & 0xffff),
+                _ => (word & 0xffff, u64::MAX),
+            };
+            let form = match op.form() {
+                0 if first == slot => 6,
+                3 if first == slot => 7,
+                // The second copy is the later one.
+                4 if second == slot => 8,
+                4 if first == slot => 9,
+                5 if second == slot => 10,
+                5 if first == slot => 11,
+                // These leave the integer accumulator alone.
+                0 | 2..=5 => continue,
+                _ => return false,
+            };
+            self.out.code[start] = u64::from(Family::Copy.form(form).0);
+            return true;
+        }
+        false
+    }
+}
