@@ -16,11 +16,13 @@ enum First {
     ConstantSecond,
     ConstantFirst,
     ConstantBetween,
+    /// Slots and constants mixed: how many of each, constants first if `true`, and which of them is the local.
+    Mixed(u32, u32, bool, u32),
     /// Before something else is computed, so that the accumulator has another value.
     Early,
 }
 
-const FIRSTS: [First; 9] = [
+const FIRSTS: [First; 19] = [
     First::Copied,
     First::Constant,
     First::Computed,
@@ -30,6 +32,16 @@ const FIRSTS: [First; 9] = [
     First::ConstantFirst,
     First::ConstantBetween,
     First::Early,
+    First::Mixed(0, 3, false, 0),
+    First::Mixed(0, 3, false, 2),
+    First::Mixed(0, 4, false, 1),
+    First::Mixed(1, 1, false, 0),
+    First::Mixed(1, 2, true, 0),
+    First::Mixed(1, 2, true, 2),
+    First::Mixed(2, 1, true, 1),
+    First::Mixed(2, 1, false, 2),
+    First::Mixed(2, 2, true, 0),
+    First::Mixed(2, 2, false, 3),
 ];
 
 /// What stands between the loop's start and the reader.
@@ -188,7 +200,30 @@ fn carrying(
         ));
     }
     let from = || Expr::Local(param(ty, 0));
+    let mixed = |slots: u32, constants: u32, constants_first: bool, place: u32| {
+        let target = |number: u32| match number {
+            number if number == place => carried,
+            0 => second,
+            number => param(ty, number % 3),
+        };
+        let copies = (0..slots).map(|number| (number, Expr::Local(param(ty, (number + 1) % 2))));
+        let constants =
+            (slots..slots + constants).map(|number| (number, constant(u64::from(number) + 3)));
+        let set = |(number, value)| Stmt::Set(target(number), value);
+        if constants_first {
+            constants.chain(copies).map(set).collect()
+        } else {
+            copies.chain(constants).map(set).collect::<Vec<_>>()
+        }
+    };
+    if matches!(first, First::Mixed(..)) {
+        // Nothing before joins in.
+        body.push(Stmt::Set(second, op("mul", from(), constant(3))));
+    }
     body.extend(match first {
+        First::Mixed(slots, constants, constants_first, place) => {
+            mixed(slots, constants, constants_first, place)
+        }
         First::Copied => vec![Stmt::Set(carried, from())],
         First::Constant => vec![Stmt::Set(carried, constant(9))],
         First::Computed => vec![Stmt::Set(carried, op("add", from(), constant(3)))],

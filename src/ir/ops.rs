@@ -268,10 +268,16 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         F64SubMul(F64Sub, F64Mul) left "(a - b) * c";
     }
     special {
-        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14; d @8 = u32 @16, d @10 = u32 @20; kept: the last one, or the first, also in acc"
+        Copy "d @8 = slot @10 | acc | facc | imm @16; two at once: d @8 = @10, @12 = @14; d @8 = u32 @16, d @10 = u32 @20; kept: the last one, or the first, also in acc; imm3, imm4: more at @12, @14 of @24, @28; slots, then d @16 = u32 @20, @18 = @24; kept: acc = the slot in a free field"
             [ss copy_ss::<D>, acc copy_acc::<D>, facc copy_facc::<D>, imm copy_imm::<D>, ss2 copy_ss2::<D>, imm2 copy_imm2::<D>,
              ss_kept copy_kept::<D>, imm_kept copy_imm_kept::<D>, ss2_kept copy_two_kept::<D, true>, ss2_kept_first copy_two_kept::<D, false>,
-             imm2_kept copy_imm_two_kept::<D, true>, imm2_kept_first copy_imm_two_kept::<D, false>];
+             imm2_kept copy_imm_two_kept::<D, true>, imm2_kept_first copy_imm_two_kept::<D, false>,
+             imm3 copy_imm_more::<D, false, false>, imm4 copy_imm_more::<D, true, false>,
+             ss_imm copy_mixed::<D, false, false, false>, ss_imm2 copy_mixed::<D, false, true, false>,
+             ss2_imm copy_mixed::<D, true, false, false>, ss2_imm2 copy_mixed::<D, true, true, false>,
+             imm3_kept copy_imm_more::<D, false, true>,
+             ss_imm_kept copy_mixed::<D, false, false, true>, ss_imm2_kept copy_mixed::<D, false, true, true>,
+             ss2_imm_kept copy_mixed::<D, true, false, true>, ss2_imm2_kept copy_mixed::<D, true, true, true>];
         CopyFar "like Copy with u32 offsets: near slot @8 = far @12; far @12 = near @8 | acc | facc"
             [get copy_far_get::<D>, put copy_far_put::<D>, acc copy_far_acc::<D>, facc copy_far_facc::<D>];
         CopyBlock "count @16 slots from offset @12 to offset @8 (u32, bytes); they may overlap"

@@ -9,6 +9,7 @@
 
 use super::Translator;
 use super::access::address;
+use super::copies::form;
 use super::fuse::operands;
 use crate::ir::ops::{BRANCH, Family, Op};
 use smallvec::SmallVec;
@@ -107,21 +108,16 @@ impl Translator<'_> {
             let op = self.out.op(start);
             let word = self.out.code[start + 1];
             let writes = |target: u64| target & 0xffff == slot;
-            if op == Family::Copy.form(0) && word >> 16 & 0xffff == slot {
+            if op == Family::Copy.form(form::SLOT) && word >> 16 & 0xffff == slot {
                 return Some((start, sums));
             }
             if op.is(Family::Check) {
                 continue;
             }
-            let passed = if op == Family::AddSlot.form(0)
-                || op == Family::Copy.form(0)
-                || op == Family::Copy.form(3)
-            {
+            let passed = if op == Family::AddSlot.form(0) {
                 !writes(word)
-            } else if op == Family::Copy.form(4) {
-                !writes(word) && !writes(word >> 32)
-            } else if op == Family::Copy.form(5) {
-                !writes(word) && !writes(word >> 16)
+            } else if let Some(targets) = self.out.copy_targets(start) {
+                !targets.iter().any(|target| writes(*target))
             } else if op == Family::I32Add.form(operands::SI + 1) && word >> 16 & 0xffff != slot {
                 sums.push(start);
                 !writes(word)
@@ -177,8 +173,8 @@ impl Translator<'_> {
             address::ACC + kept
         } else if op.is_load() && op.form() - kept == address::SLOT_SLOT && a == slot {
             address::ACC_SLOT + kept
-        } else if op == Family::Copy.form(0) && a == slot {
-            1
+        } else if op == Family::Copy.form(form::SLOT) && a == slot {
+            form::ACC
         } else if (op.is(Family::BrNz) || op.is(Family::BrZ)) && op.form() == 0 && d == slot {
             1
         } else {
@@ -192,26 +188,40 @@ impl Translator<'_> {
     fn copy_keeps(&mut self, head: &Head, slot: u64) -> bool {
         for start in head.above {
             let Some(start) = start else { return false };
-            let op = self.out.op(start);
-            if !op.is(Family::Copy) {
+            let Some(targets) = self.out.copy_targets(start) else {
                 return false;
-            }
-            let word = self.out.code[start + 1];
-            let (first, second) = match op.form() {
-                4 => (word & 0xffff, word >> 32 & 0xffff),
-                5 => (word & 0xffff, word >> 16 & 0xffff),
-                _ => (word & 0xffff, u64::MAX),
             };
-            let form = match op.form() {
-                0 if first == slot => 6,
-                3 if first == slot => 7,
-                // The second copy is the later one.
-                4 if second == slot => 8,
-                4 if first == slot => 9,
-                5 if second == slot => 10,
-                5 if first == slot => 11,
-                // These leave the integer accumulator alone.
-                0 | 2..=5 => continue,
+            // The last one that was copied there is what it holds.
+            let place = targets.iter().rposition(|target| target & 0xffff == slot);
+            let from = self.out.op(start).form();
+            let Some(place) = place else { continue };
+            let form = match (from, place) {
+                (form::SLOT, _) => form::SLOT_KEPT,
+                (form::CONSTANT, _) => form::CONSTANT_KEPT,
+                (form::SLOTS, 1) => form::SLOTS_KEPT,
+                (form::SLOTS, _) => form::SLOTS_KEPT_FIRST,
+                (form::CONSTANTS, 1) => form::CONSTANTS_KEPT,
+                (form::CONSTANTS, _) => form::CONSTANTS_KEPT_FIRST,
+                (form::THREE_CONSTANTS, _) => {
+                    self.out.code[start + 1] |= slot << 48;
+                    form::THREE_CONSTANTS_KEPT
+                }
+                (form::SLOT_CONSTANT, _) => {
+                    self.out.code[start + 1] |= slot << 32;
+                    form::SLOT_CONSTANT_KEPT
+                }
+                (form::SLOT_CONSTANTS, _) => {
+                    self.out.code[start + 1] |= slot << 32;
+                    form::SLOT_CONSTANTS_KEPT
+                }
+                (form::SLOTS_CONSTANT, _) => {
+                    self.out.code[start + 2] |= slot << 16;
+                    form::SLOTS_CONSTANT_KEPT
+                }
+                (form::SLOTS_CONSTANTS, _) => {
+                    self.out.code[start + 3] |= slot << 32;
+                    form::SLOTS_CONSTANTS_KEPT
+                }
                 _ => return false,
             };
             self.out.code[start] = u64::from(Family::Copy.form(form).0);

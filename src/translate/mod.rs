@@ -14,6 +14,7 @@
 
 mod access;
 mod control;
+mod copies;
 mod emit;
 mod fuse;
 mod listing;

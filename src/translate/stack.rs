@@ -163,31 +163,18 @@ impl Translator<'_> {
             return;
         }
         let (dst, src) = (u64::from(dst) & 0xffff, u64::from(src) & 0xffff);
-        if let Some(last) = self.out.last
-            && self.out.op(last) == Family::Copy.form(0)
-        {
-            // Two copies in one instruction.
-            self.out.code[last] = u64::from(Family::Copy.form(4).0);
-            self.out.code[last + 1] |= dst << 32 | src << 48;
-            return;
+        if !self.out.join_slot(dst, src) {
+            self.out.emit(Family::Copy.form(0), dst | src << 16);
         }
-        self.out.emit(Family::Copy.form(0), dst | src << 16);
     }
 
     /// `dst = constant`.
     pub fn copy_const(&mut self, dst: u32, value: u64) {
         let target = self.target(dst);
-        if let Some(last) = self.out.last
-            && self.out.op(last) == Family::Copy.form(3)
-            && u32::try_from(value).is_ok()
-            && u32::try_from(self.out.code[last + 2]).is_ok()
-            && !self.out.is_relocated(last)
-            && !(self.far && dst > NEAR)
+        if !(self.far && dst > NEAR)
+            && let Ok(value) = u32::try_from(value)
+            && self.out.join_constant(target, value).is_some()
         {
-            // Two constants in one instruction.
-            self.out.code[last] = u64::from(Family::Copy.form(5).0);
-            self.out.code[last + 1] |= target << 16;
-            self.out.code[last + 2] |= value << 32;
             return;
         }
         self.out.emit(Family::Copy.form(3), target);
@@ -198,8 +185,14 @@ impl Translator<'_> {
     /// `dst = cell + addend`.
     fn copy_cell(&mut self, dst: u32, cell: u32, addend: u32) {
         let target = self.target(dst);
+        let value = self.cell_value(cell, addend);
+        if !(self.far && dst > NEAR)
+            && let Some((word, high)) = self.out.join_constant(target, value as u32)
+        {
+            return self.relocate(word, high, (cell, addend), 0);
+        }
         let start = self.out.emit(Family::Copy.form(3), target);
-        self.out.push(self.cell_value(cell, addend));
+        self.out.push(value);
         self.relocate(start + 2, false, (cell, addend), 0);
         self.written(target, dst);
     }

@@ -94,6 +94,42 @@ handler! {
     }
 }
 handler! {
+    /// `d = imm` three times, or four, 32 bits each. `KEEP`: acc = slot @14, one of them.
+    [D: Dispatch, const FOUR: bool, const KEEP: bool]
+    copy_imm_more(ip, sp, mem, len, ctx, acc, facc) {
+        u64::from(field32(ip, 16)).put(sp, field16(ip, 8));
+        u64::from(field32(ip, 20)).put(sp, field16(ip, 10));
+        u64::from(field32(ip, 24)).put(sp, field16(ip, 12));
+        if FOUR {
+            u64::from(field32(ip, 28)).put(sp, field16(ip, 14));
+        }
+        let acc = if KEEP { u64::slot(sp, field16(ip, 14)) } else { acc };
+        D::next(ip.add(32), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// `d = a` once, or twice one after the other, then `d = imm` once or twice, 32 bits each. `KEEP`: acc = one of these
+    /// slots, which the first free field names.
+    [D: Dispatch, const SLOTS: bool, const IMMEDIATES: bool, const KEEP: bool]
+    copy_mixed(ip, sp, mem, len, ctx, acc, facc) {
+        u64::slot(sp, field16(ip, 10)).put(sp, field16(ip, 8));
+        if SLOTS {
+            u64::slot(sp, field16(ip, 14)).put(sp, field16(ip, 12));
+        }
+        u64::from(field32(ip, 20)).put(sp, field16(ip, 16));
+        if IMMEDIATES {
+            u64::from(field32(ip, 24)).put(sp, field16(ip, 18));
+        }
+        let acc = match (SLOTS, IMMEDIATES) {
+            _ if !KEEP => acc,
+            (false, _) => u64::slot(sp, field16(ip, 12)),
+            (true, false) => u64::slot(sp, field16(ip, 18)),
+            (true, true) => u64::slot(sp, field16(ip, 28)),
+        };
+        D::next(ip.add(if IMMEDIATES { 32 } else { 24 }), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
     /// Near slot = far slot.
     [D: Dispatch]
     copy_far_get(ip, sp, mem, len, ctx, acc, facc) {
