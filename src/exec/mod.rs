@@ -21,7 +21,7 @@ use crate::ir::ops::Family;
 use crate::runtime::Store;
 use crate::runtime::deferred::final_target as resolved;
 use crate::runtime::records::{
-    Entry, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, TableRec,
+    Entry, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
 };
 use crate::runtime::store::StoreCore;
 use crate::trap::{Trap, TrapCode};
@@ -82,8 +82,12 @@ unsafe fn code_for_memory(
         if (*func).thunk.is_null() {
             let words = table::words((*core).engine.config());
             let word = |form| words[usize::from(Family::SwitchMemory.form(form).0)];
+            // As in a call, the slot of the result is named below the return ip: the first one, or a dead one (that of
+            // the return ip), which even a host function without a result may write.
+            let keep = u64::from((*func).params.max((*func).results)) * 8;
+            let result = if (*func).results == 1 { 0 } else { keep + 16 };
             let code = Code {
-                words: Box::new([word(0), func as u64, word(1), func as u64]),
+                words: Box::new([word(0), result << 48, func as u64, word(1), func as u64]),
                 group: (*func).group,
                 record: std::ptr::null_mut(),
                 places: Box::default(),
@@ -94,28 +98,15 @@ unsafe fn code_for_memory(
     }
 }
 
-/// Frame that a call needs, with room for a thunk around the function.
-unsafe fn frame_for_memory(func: *mut FuncRec, memory: *mut MemoryRec) -> u32 {
-    // SAFETY: `func` is a live record.
-    unsafe {
-        let direct = (*func).mem.is_null() || (*func).mem == memory;
-        if direct {
-            (*func).frame
-        } else {
-            u32::from((*func).params.max((*func).results)) * 8 + 32
-        }
-    }
-}
-
 unsafe fn entry(core: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) -> Entry {
     // SAFETY: the hook's contract.
     unsafe {
         let func = resolved(func);
-        let home = (*table).home;
+        let code = code_for_memory(core, func, (*table).home);
         Entry {
-            code: code_for_memory(core, func, home),
+            code,
             ty: (*func).ty,
-            frame: frame_for_memory(func, home),
+            handler: table::handler_offset((*core).engine.config(), code),
         }
     }
 }
@@ -181,7 +172,7 @@ unsafe fn call(
         let stack = words.cast::<u8>();
         let sp = stack.add((*core).stack_top);
         let counted = usize::from((*func).params.max((*func).results)) * 8;
-        (*ctx).limit = stack.add(size);
+        (*ctx).limit = stack.add(size - RED_ZONE);
         (*ctx).core = core;
         (*ctx).store = store;
         let new = sp.add(16);
@@ -192,7 +183,8 @@ unsafe fn call(
         let word = |op: crate::ir::ops::Op| words[usize::from(op.0)];
         let mut cell = [
             word(Family::Call.form(0)),
-            16 | u64::from((*func).frame) << 32,
+            // The frame, and a slot for the result that nobody reads: that of the return ip.
+            16 | 8 << 48,
             (*func).code as u64,
             word(Family::Halt.form(0)),
             0,

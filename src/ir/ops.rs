@@ -336,22 +336,25 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [n enter_n::<D>, z1 enter::<D, 1>, z2 enter::<D, 2>, z3 enter::<D, 3>, z4 enter::<D, 4>, z6 enter::<D, 6>, z8 enter::<D, 8>];
         Check "fuel -= @12 | poll | both"
             [fuel check::<D, true, false>, poll check::<D, false, true>, both check::<D, true, true>];
-        Call "callee frame at sp + @8, frame size @12, code @16; last argument in acc | facc goes to slot @10 first"
+        Frame "traps if sp + @12 is behind the limit: first in functions whose frame is larger than the red zone"
+            [check frame::<D>];
+        Call "callee frame at sp + @8, result to slot @14, code @16; last argument in acc | facc goes to slot @10 first"
             [plain call::<D>, a call_last::<D, true>, f call_last::<D, false>];
-        CallCopy "the same with frame size @20, code @24; before it @10 = slot @12, or two: and @16 = slot @18, or @10 = imm @12, or @10 = u32 slot @16 + imm @12"
+        CallCopy "frame @16, result @22, code @24; before it @18 = slot @8, or two: and @20 = slot @10, or @18 = imm @12, or @18 = u32 slot @8 + imm @12"
             [s call_copy::<D>, s2 call_copy_two::<D>, i call_imm::<D>, add call_add::<D>];
-        CallFar "callee frame at sp + u32 @8, frame size @12, code @16"
+        CallFar "callee frame at sp + u32 @8, result @14, code @16"
             [plain call_far::<D>];
-        CallIndirect "index slot @10 | acc, callee frame at sp + @8, type @12, table @16, its home is this function's memory"
-            [s call_indirect::<D, S<10>>, a call_indirect::<D, A>];
-        CallAny "index slot @24 | acc, callee frame at sp + u32 @8, type @12, table @16, any memory"
-            [s call_any::<D, S<24>>, a call_any::<D, A>];
-        TailCall "arguments from offset @8 (u32) count @28 to the frame's start, frame size @12, code @16"
+        CallIndirect "type @8, index slot @12 | acc, frame @16, result @22, table @24, its home is this function's memory"
+            [s call_indirect::<D, S<12>>, a call_indirect::<D, A>];
+        CallAny "type @8, index slot @12 | acc, frame u32 @16, result @22, table @24, any memory"
+            [s call_any::<D, S<12>>, a call_any::<D, A>];
+        TailCall "arguments from offset @8 (u32) count @28 to the frame's start, code @16"
             [plain tail_call::<D>];
         TailCallAny "the same; index slot @24 | acc, type @12, table @16"
             [s tail_call_any::<D, S<24>>, a tail_call_any::<D, A>];
-        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended); cell @16 = u32 slot @8 + imm @12 before"
-            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>, sum_acc ret_sum::<D>, sum_s ret_sum_slot::<D>];
+        Return "to the caller, result also to the slot that its call names; result none, in acc | facc already, from slot @10, from imm @12 (i32, sign-extended); cell @16 = u32 slot @8 + imm @12 before"
+            [acc ret_acc::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>, sum_acc ret_sum_acc::<D>, sum_s ret_sum_slot::<D>,
+             none ret::<D>, facc ret_facc::<D>, sum_none ret_sum::<D>, sum_facc ret_sum_facc::<D>];
         Lazy "stub of a function without code: translates it, then calls it"
             [stub lazy::<D>];
         Forward "stub of a translated function: goes to its code"
@@ -362,7 +365,7 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [stub deferred::<D>];
         Trampoline "stub that calls through a table, dropping surplus arguments"
             [stub trampoline::<D>];
-        SwitchMemory "around a call into another memory: record @8"
+        SwitchMemory "around a call into another memory: record @16, then the cell to return to: record @8"
             [call switch_call::<D>, ret switch_ret::<D>];
         MemorySize "acc = pages of memory 0"
             [acc memory_size::<D, false>, s memory_size::<D, true>];
@@ -595,6 +598,15 @@ impl Op {
     pub fn returning(self) -> Option<Op> {
         let plain = self.family() < BINARY && self.form() < 10 && self.form().is_multiple_of(2);
         plain.then(|| Op(self.0 - self.form() + RETURNS + self.form() / 2))
+    }
+
+    /// Words of a call; the last but one says where the callee's frame is and, in its upper 16 bits, which slot gets the result.
+    pub fn call_words(self) -> Option<usize> {
+        match LIST.get(self.family())? {
+            Family::Call | Family::CallFar => Some(3),
+            Family::CallCopy | Family::CallIndirect | Family::CallAny => Some(4),
+            _ => None,
+        }
     }
 
     /// Whether it only reads slots, accumulators and memory, writes slots and accumulators, and goes on behind itself.

@@ -9,6 +9,7 @@
 use super::budget::Share;
 use super::pages::Reservation;
 use crate::error::{Error, ErrorKind, Result};
+pub(crate) use crate::ir::RED_ZONE;
 use crate::ir::code::GroupRanges;
 use crate::module::{FuncType, GlobalType, Module, RefType};
 use smallvec::SmallVec;
@@ -22,8 +23,8 @@ pub(crate) struct Entry {
     pub code: *const u8,
     /// Canonical type id; [`Entry::NULL_TYPE`] if the entry is null.
     pub ty: u32,
-    /// Bytes of stack that the function needs above its frame's start.
-    pub frame: u32,
+    /// The handler of the code's first instruction, counted from one that `exec` chooses; 0 where handlers are not jumped to.
+    pub handler: i32,
 }
 
 impl Entry {
@@ -33,7 +34,7 @@ impl Entry {
     pub const NULL: Entry = Entry {
         code: std::ptr::null(),
         ty: Entry::NULL_TYPE,
-        frame: 0,
+        handler: 0,
     };
 }
 
@@ -175,7 +176,7 @@ impl InstanceRec {
 /// State of a running thread of guest code that handlers reach through one pointer.
 #[repr(C)]
 pub(crate) struct Ctx {
-    /// First address behind the usable value stack.
+    /// Greatest address at which a frame may start: there are [`RED_ZONE`] bytes of the value stack above it.
     pub limit: *mut u8,
     /// The memory whose base and length are in the registers; null if none.
     pub memory: *mut MemoryRec,

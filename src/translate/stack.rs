@@ -248,6 +248,9 @@ impl Translator<'_> {
         if producer == NONE || (self.far && dst > NEAR) {
             return false;
         }
+        if let Some(words) = self.out.op(producer).call_words() {
+            return self.name_result(producer + words - 2, dst);
+        }
         if !self.out.op(producer).form().is_multiple_of(2) {
             // It writes a slot already (the entry was settled on a path that was left): only that one.
             return self.out.code[producer + 1] & 0xffff == u64::from(dst) & 0xffff;
@@ -256,6 +259,21 @@ impl Translator<'_> {
         let word = &mut self.out.code[producer + 1];
         *word = *word & !0xffff | u64::from(dst) & 0xffff;
         true
+    }
+
+    /// Makes the call whose frame is described in this word put its result into a slot, as the return does that ends it;
+    /// false if it puts it into another one already.
+    fn name_result(&mut self, word: usize, dst: u32) -> bool {
+        let word = &mut self.out.code[word];
+        let (delta, named, dst) = (*word & 0xffff, *word >> 48, u64::from(dst) & 0xffff);
+        // A far call's dead slot is a scratch slot, of which nothing is known but that no value is settled there.
+        let scratch = (self.params * 8) as u64;
+        let dead = named == delta.wrapping_sub(8) & 0xffff
+            || (self.far && (scratch..scratch + SCRATCH_SLOTS as u64 * 8).contains(&named));
+        if dead {
+            *word = *word & !(0xffff << 48) | dst << 48;
+        }
+        dead || named == dst
     }
 
     /// Brings the entry at a height into its slot.

@@ -3,14 +3,26 @@
 //! A callee's frame starts at `new = sp + delta` in the caller's own frame; the caller has written the
 //! arguments to the first slots. `new[-8]` is the return ip and `new[-16]` the caller's `sp`: fixed
 //! places, because the processor does not predict the virtual ip and sp, and every load on their way counts.
-//! A single result comes back in the accumulators; several lie in the first slots of the callee's frame.
+//! A single result comes back in the accumulators, and in the slot of the caller's frame that the call names ([`RESULT`]):
+//! a local, an argument of the next call, or a dead slot. Several lie in the first slots of the callee's frame.
+//!
+//! A call checks that the new frame starts within the stack, no more: behind the limit every frame has [`RED_ZONE`] bytes,
+//! and a function that needs more begins with a `Frame` instruction.
+//!
+//! All calls end alike, so that a return and the translation of a callee find what they need at fixed distances below the
+//! return ip: delta @-16 (u16, or u32 in far frames), operands @-14 and @-12, the result's slot @-10 (u16), and the
+//! callee's code or the table @-8.
 
 use crate::exec::cold;
-use crate::exec::dispatch::{DONE, Dispatch, handler, trap};
+use crate::exec::dispatch::{DONE, Dispatch, Handler, handler, trap};
 use crate::exec::handlers::numeric::Bin;
+use crate::exec::table::unused;
 use crate::exec::value::{Operand, Value, field16, field32, field64};
-use crate::runtime::records::{Ctx, Entry, FuncKind, FuncRec, TableRec};
+use crate::runtime::records::{Ctx, Entry, FuncKind, FuncRec, RED_ZONE, TableRec};
 use crate::trap::TrapCode;
+
+/// Where below the return ip the slot of a call's result is named.
+const RESULT: usize = 10;
 
 /// Writes the return ip and the caller's frame below the new frame.
 ///
@@ -25,88 +37,88 @@ unsafe fn link(new: *mut u8, return_ip: *const u8, sp: *mut u8) {
     }
 }
 
-/// Whether a frame of `size` bytes at `new` does not fit.
+/// Whether a frame at `new` starts behind the limit. If not, [`RED_ZONE`] bytes of it are there.
 ///
 /// # Safety
 /// `ctx` is the running thread's state.
 #[inline(always)]
-unsafe fn overflows(new: *mut u8, size: u32, ctx: *mut Ctx) -> bool {
+unsafe fn overflows(new: *mut u8, ctx: *mut Ctx) -> bool {
     // SAFETY: the caller's.
-    unsafe { new as usize + size as usize > (*ctx).limit as usize }
+    unsafe { new as usize > (*ctx).limit as usize }
+}
+
+/// Whether `size` bytes at `new` are not all there.
+///
+/// # Safety
+/// `ctx` is the running thread's state.
+#[inline(always)]
+unsafe fn lacks(new: *mut u8, size: u32, ctx: *mut Ctx) -> bool {
+    // SAFETY: the caller's.
+    unsafe { new as usize + size as usize > (*ctx).limit as usize + RED_ZONE }
+}
+
+/// The rest of a direct call of `$words` words: delta @-16, code @-8.
+macro_rules! go {
+    ($D:ident, $words:literal; $ip:ident, $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
+        let new = $sp.add(field16($ip, $words * 8 - 16));
+        if overflows(new, $ctx) {
+            trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
+        }
+        link(new, $ip.add($words * 8), $sp);
+        $D::next(field64($ip, $words * 8 - 8) as *const u8, new, $mem, $len, $ctx, $acc, $facc)
+    }};
 }
 
 handler! {
     /// Calls a function whose code is known.
     [D: Dispatch]
     call(ip, sp, mem, len, ctx, acc, facc) {
-        let new = sp.add(field16(ip, 8));
-        if overflows(new, field32(ip, 12), ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
-        }
-        link(new, ip.add(24), sp);
-        D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
+        go!(D, 3; ip, sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
     /// The same; the last argument is in an accumulator and goes to slot @10 first.
     [D: Dispatch, const INTEGER: bool]
     call_last(ip, sp, mem, len, ctx, acc, facc) {
-        let new = sp.add(field16(ip, 8));
-        if overflows(new, field32(ip, 12), ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
-        }
         if INTEGER {
             acc.put(sp, field16(ip, 10));
         } else {
             facc.put(sp, field16(ip, 10));
         }
-        link(new, ip.add(24), sp);
-        D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
+        go!(D, 3; ip, sp, mem, len, ctx, acc, facc)
     }
 }
-/// The rest of a call whose last arguments it copies: frame size @20, code @24.
-macro_rules! call_behind_copy {
-    ($D:ident; $ip:ident, $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
-        let new = $sp.add(field16($ip, 8));
-        if overflows(new, field32($ip, 20), $ctx) {
-            trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
-        }
-        link(new, $ip.add(32), $sp);
-        $D::next(field64($ip, 24) as *const u8, new, $mem, $len, $ctx, $acc, $facc)
-    }};
-}
-
 handler! {
     /// Calls a function; a slot is its last argument.
     [D: Dispatch]
     call_copy(ip, sp, mem, len, ctx, acc, facc) {
-        u64::slot(sp, field16(ip, 12)).put(sp, field16(ip, 10));
-        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+        u64::slot(sp, field16(ip, 8)).put(sp, field16(ip, 18));
+        go!(D, 4; ip, sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
     /// The same with two slots.
     [D: Dispatch]
     call_copy_two(ip, sp, mem, len, ctx, acc, facc) {
-        u64::slot(sp, field16(ip, 12)).put(sp, field16(ip, 10));
-        u64::slot(sp, field16(ip, 18)).put(sp, field16(ip, 16));
-        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+        u64::slot(sp, field16(ip, 8)).put(sp, field16(ip, 18));
+        u64::slot(sp, field16(ip, 10)).put(sp, field16(ip, 20));
+        go!(D, 4; ip, sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
     /// The same with a constant.
     [D: Dispatch]
     call_imm(ip, sp, mem, len, ctx, acc, facc) {
-        u64::from(field32(ip, 12)).put(sp, field16(ip, 10));
-        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+        u64::from(field32(ip, 12)).put(sp, field16(ip, 18));
+        go!(D, 4; ip, sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
     /// The same with a sum.
     [D: Dispatch]
     call_add(ip, sp, mem, len, ctx, acc, facc) {
-        u32::slot(sp, field16(ip, 16)).wrapping_add(field32(ip, 12)).put(sp, field16(ip, 10));
-        call_behind_copy!(D; ip, sp, mem, len, ctx, acc, facc)
+        u32::slot(sp, field16(ip, 8)).wrapping_add(field32(ip, 12)).put(sp, field16(ip, 18));
+        go!(D, 4; ip, sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -114,7 +126,7 @@ handler! {
     [D: Dispatch]
     call_far(ip, sp, mem, len, ctx, acc, facc) {
         let new = sp.add(field32(ip, 8) as usize);
-        if overflows(new, field32(ip, 12), ctx) {
+        if overflows(new, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
         link(new, ip.add(24), sp);
@@ -122,25 +134,61 @@ handler! {
     }
 }
 handler! {
+    /// First instruction of a function whose frame is larger than the red zone, by @12.
+    [D: Dispatch]
+    frame(ip, sp, mem, len, ctx, acc, facc) {
+        if sp as usize + field32(ip, 12) as usize > (*ctx).limit as usize {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
     /// Calls through a table whose entries are right for this function's memory.
     [D: Dispatch, X: Operand]
     call_indirect(ip, sp, mem, len, ctx, acc, facc) {
-        let table = field64(ip, 16) as *const TableRec;
+        let table = field64(ip, 24) as *const TableRec;
         let index = u64::from(X::get::<u32>(ip, sp, acc, facc));
         if index >= (*table).len {
             trap!(TrapCode::UndefinedElement; ip, sp, ctx)
         }
         let entry = (*table).entries.add(index as usize);
-        if (*entry).ty != field32(ip, 12) {
+        if (*entry).ty != field32(ip, 8) {
             return wrong_entry(entry, ip, sp, ctx);
         }
-        let new = sp.add(field16(ip, 8));
-        if overflows(new, (*entry).frame, ctx) {
+        let new = sp.add(field16(ip, 16));
+        if overflows(new, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
-        link(new, ip.add(24), sp);
-        D::next((*entry).code, new, mem, len, ctx, acc, facc)
+        link(new, ip.add(32), sp);
+        D::enter(handler_of::<D>(entry), (*entry).code, new, mem, len, ctx, acc, facc)
     }
+}
+
+/// What an entry's handler is counted from: any handler will do.
+fn handler_base<D: Dispatch>() -> usize {
+    unused::<D> as Handler as usize
+}
+
+/// The handler of the first instruction of an entry's code: not read from the code, which would be one more load between the
+/// index and a jump that is hard to predict.
+///
+/// # Safety
+/// `entry` is a live entry that is not null.
+#[inline(always)]
+unsafe fn handler_of<D: Dispatch>(entry: *const Entry) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { handler_base::<D>().wrapping_add_signed((*entry).handler as isize) as u64 }
+}
+
+/// The handler of a code cell as entries name it.
+///
+/// # Safety
+/// `code` is a live code cell, finished for the way of dispatch `D`.
+pub(in crate::exec) unsafe fn handler_offset<D: Dispatch>(code: *const u8) -> Option<i32> {
+    // SAFETY: the caller's.
+    let word = unsafe { *code.cast::<u64>() } as usize;
+    i32::try_from(word.wrapping_sub(handler_base::<D>()) as isize).ok()
 }
 
 /// Tells a null entry from one of another type.
@@ -169,12 +217,12 @@ handler! {
     [D: Dispatch, X: Operand]
     call_any(ip, sp, mem, len, ctx, acc, facc) {
         let func = cold::table_function(
-            ctx, field64(ip, 16) as *mut TableRec, X::get::<u32>(ip, sp, acc, facc), field32(ip, 12));
+            ctx, field64(ip, 24) as *mut TableRec, X::get::<u32>(ip, sp, acc, facc), field32(ip, 8));
         if func.is_null() {
             return cold::stopped(ip, sp, ctx);
         }
-        let new = sp.add(field32(ip, 8) as usize);
-        if overflows(new, (*func).frame, ctx) {
+        let new = sp.add(field32(ip, 16) as usize);
+        if overflows(new, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
         link(new, ip.add(32), sp);
@@ -185,9 +233,6 @@ handler! {
     /// Replaces this frame by the callee's.
     [D: Dispatch]
     tail_call(ip, sp, mem, len, ctx, acc, facc) {
-        if overflows(sp, field32(ip, 12), ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
-        }
         let from = sp.add(field32(ip, 8) as usize).cast::<u64>();
         std::ptr::copy(from, sp.cast::<u64>(), field32(ip, 28) as usize);
         D::next(field64(ip, 16) as *const u8, sp, mem, len, ctx, acc, facc)
@@ -201,9 +246,6 @@ handler! {
             ctx, field64(ip, 16) as *mut TableRec, X::get::<u32>(ip, sp, acc, facc), field32(ip, 12));
         if func.is_null() {
             return cold::stopped(ip, sp, ctx);
-        }
-        if overflows(sp, (*func).frame, ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
         if matches!((*func).kind, FuncKind::Host(_)) {
             (*ctx).tail_caller = ip.add(16);
@@ -230,43 +272,90 @@ macro_rules! give_back {
     }};
 }
 
+/// The same with a result, which goes to the slot that the call names, too.
+macro_rules! give_result {
+    ($D:ident, $result:expr; $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
+        let result = $result;
+        let saved = $sp.cast::<u64>();
+        let (ip, sp) = (*saved.sub(1) as *const u8, *saved.sub(2) as *mut u8);
+        result.put(sp, field16(ip.sub(RESULT), 0));
+        let (acc, facc) = result.spread($acc, $facc);
+        $D::next(ip, sp, $mem, $len, $ctx, acc, facc)
+    }};
+}
+
 handler! {
-    /// The result is in the accumulator, or there is none, or there are several in the first slots.
+    /// There is no result, or there are several in the first slots.
     [D: Dispatch]
     ret(ip, sp, mem, len, ctx, acc, facc) {
         give_back!(D; sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
+    /// The result is in the integer accumulator.
+    [D: Dispatch]
+    ret_acc(ip, sp, mem, len, ctx, acc, facc) {
+        give_result!(D, acc; sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The result is in the float accumulator.
+    [D: Dispatch]
+    ret_facc(ip, sp, mem, len, ctx, acc, facc) {
+        give_result!(D, facc; sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
     /// The result is in slot @10.
     [D: Dispatch]
     ret_slot(ip, sp, mem, len, ctx, acc, facc) {
-        give_back!(D; sp, mem, len, ctx, u64::slot(sp, field16(ip, 10)), facc)
+        give_result!(D, u64::slot(sp, field16(ip, 10)); sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
     /// The result is a float in slot @10.
     [D: Dispatch]
     ret_slot_f(ip, sp, mem, len, ctx, acc, facc) {
-        give_back!(D; sp, mem, len, ctx, acc, f64::slot(sp, field16(ip, 10)))
+        give_result!(D, f64::slot(sp, field16(ip, 10)); sp, mem, len, ctx, acc, facc)
+    }
+}
+/// The stack pointer goes back.
+macro_rules! stack_goes_back {
+    ($ip:ident, $sp:ident) => {
+        let sum = u32::slot($sp, field16($ip, 8)).wrapping_add(field32($ip, 12));
+        *(field64($ip, 16) as *mut u64) = u64::from(sum);
+    };
+}
+handler! {
+    /// The stack pointer goes back; as `ret`.
+    [D: Dispatch]
+    ret_sum(ip, sp, mem, len, ctx, acc, facc) {
+        stack_goes_back!(ip, sp);
+        give_back!(D; sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
-    /// The stack pointer goes back; the result as in `ret`.
+    /// The stack pointer goes back; the result is in the integer accumulator.
     [D: Dispatch]
-    ret_sum(ip, sp, mem, len, ctx, acc, facc) {
-        let sum = u32::slot(sp, field16(ip, 8)).wrapping_add(field32(ip, 12));
-        *(field64(ip, 16) as *mut u64) = u64::from(sum);
-        give_back!(D; sp, mem, len, ctx, acc, facc)
+    ret_sum_acc(ip, sp, mem, len, ctx, acc, facc) {
+        stack_goes_back!(ip, sp);
+        give_result!(D, acc; sp, mem, len, ctx, acc, facc)
+    }
+}
+handler! {
+    /// The stack pointer goes back; the result is in the float accumulator.
+    [D: Dispatch]
+    ret_sum_facc(ip, sp, mem, len, ctx, acc, facc) {
+        stack_goes_back!(ip, sp);
+        give_result!(D, facc; sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
     /// The stack pointer goes back; the result is in slot @10.
     [D: Dispatch]
     ret_sum_slot(ip, sp, mem, len, ctx, acc, facc) {
-        let sum = u32::slot(sp, field16(ip, 8)).wrapping_add(field32(ip, 12));
-        *(field64(ip, 16) as *mut u64) = u64::from(sum);
-        give_back!(D; sp, mem, len, ctx, u64::slot(sp, field16(ip, 10)), facc)
+        stack_goes_back!(ip, sp);
+        give_result!(D, u64::slot(sp, field16(ip, 10)); sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -274,10 +363,7 @@ handler! {
     [D: Dispatch, O: Bin, X: Operand, Y: Operand]
     ret_bin(ip, sp, mem, len, ctx, acc, facc) {
         match O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) {
-            Ok(result) => {
-                let (acc, facc) = result.spread(acc, facc);
-                give_back!(D; sp, mem, len, ctx, acc, facc)
-            }
+            Ok(result) => give_result!(D, result; sp, mem, len, ctx, acc, facc),
             Err(code) => trap!(code; ip, sp, ctx),
         }
     }
@@ -286,7 +372,7 @@ handler! {
     /// The result is an integer constant.
     [D: Dispatch]
     ret_imm(ip, sp, mem, len, ctx, acc, facc) {
-        give_back!(D; sp, mem, len, ctx, i64::from(i32::imm(ip, 12, 12)) as u64, facc)
+        give_result!(D, i64::from(i32::imm(ip, 12, 12)) as u64; sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -306,9 +392,6 @@ handler! {
     [D: Dispatch]
     forward(ip, sp, mem, len, ctx, acc, facc) {
         let func = field64(ip, 8) as *mut FuncRec;
-        if overflows(sp, (*func).frame, ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
-        }
         cold::patch_caller(func, sp);
         D::next((*func).code, sp, mem, len, ctx, acc, facc)
     }
@@ -317,13 +400,18 @@ handler! {
     /// Calls the host and returns for it. The memory may have grown; one result is put in both accumulators.
     [D: Dispatch]
     host_call(ip, sp, mem, len, ctx, acc, facc) {
-        let code = cold::call_host(ctx, field64(ip, 8) as *mut FuncRec, sp);
+        let func = field64(ip, 8) as *mut FuncRec;
+        if lacks(sp, (*func).frame, ctx) {
+            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        }
+        let code = cold::call_host(ctx, func, sp);
         if code != DONE {
             return code;
         }
         let (mem, len) = cold::memory_registers(ctx);
-        let result = u64::slot(sp, 0);
-        give_back!(D; sp, mem, len, ctx, result, f64::from_bits(result))
+        // Without a single result the call names a dead slot.
+        let facc = f64::slot(sp, 0);
+        give_result!(D, u64::slot(sp, 0); sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -334,9 +422,6 @@ handler! {
         let target = cold::resolve(ctx, func, sp);
         if target.is_null() {
             return cold::stopped(ip, sp, ctx);
-        }
-        if overflows(sp, (*target).frame, ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
         let (mem, len) = cold::memory_registers(ctx);
         D::next(cold::code_for(ctx, target), sp, mem, len, ctx, acc, facc)
@@ -352,9 +437,6 @@ handler! {
         if target.is_null() {
             return cold::stopped(ip, sp, ctx);
         }
-        if overflows(sp, (*target).frame, ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
-        }
         D::next(cold::code_for(ctx, target), sp, mem, len, ctx, acc, facc)
     }
 }
@@ -367,39 +449,42 @@ handler! {
     /// would let tail calls between memories pile up.
     [D: Dispatch]
     switch_call(ip, sp, mem, len, ctx, acc, facc) {
-        let func = field64(ip, 8) as *mut FuncRec;
+        let func = field64(ip, 16) as *mut FuncRec;
         let return_ip = *sp.cast::<u64>().sub(1) as *const u8;
-        if field64(return_ip, 0) == field64(ip, 16) {
-            if overflows(sp, (*func).frame, ctx) {
-                trap!(TrapCode::StackOverflow; ip, sp, ctx)
-            }
+        if field64(return_ip, 0) == field64(ip, 24) {
             (*ctx).memory = (*func).mem;
             let (mem, len) = cold::memory_registers(ctx);
             return D::next((*func).code, sp, mem, len, ctx, acc, facc);
         }
         let keep = usize::from((*func).params.max((*func).results)) * 8;
         let new = sp.add(keep + 24);
-        if overflows(new, (*func).frame, ctx) {
+        // The arguments are written before the function can look whether there is room for them.
+        if overflows(new, ctx) || lacks(new, u32::from((*func).params) * 8, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
         std::ptr::copy_nonoverlapping(sp.cast::<u64>(), new.cast::<u64>(), usize::from((*func).params));
         ((*ctx).memory as u64).put(sp, keep);
-        link(new, ip.add(16), sp);
+        link(new, ip.add(24), sp);
         (*ctx).memory = (*func).mem;
         let (mem, len) = cold::memory_registers(ctx);
         D::next((*func).code, new, mem, len, ctx, acc, facc)
     }
 }
 handler! {
-    /// Back from another memory.
+    /// Back from another memory. A single result is in slot 0, which is what the cell names.
     [D: Dispatch]
     switch_ret(ip, sp, mem, len, ctx, acc, facc) {
         let func = field64(ip, 8) as *mut FuncRec;
         let keep = usize::from((*func).params.max((*func).results)) * 8;
         (*ctx).memory = u64::slot(sp, keep) as *mut _;
         let (mem, len) = cold::memory_registers(ctx);
-        if (*func).results > 1 {
-            std::ptr::copy(sp.add(keep + 24).cast::<u64>(), sp.cast::<u64>(), usize::from((*func).results));
+        match (*func).results {
+            1 => {
+                let facc = f64::slot(sp, 0);
+                return give_result!(D, u64::slot(sp, 0); sp, mem, len, ctx, acc, facc);
+            }
+            0 => {}
+            count => std::ptr::copy(sp.add(keep + 24).cast::<u64>(), sp.cast::<u64>(), usize::from(count)),
         }
         give_back!(D; sp, mem, len, ctx, acc, facc)
     }
