@@ -607,14 +607,9 @@ impl Translator<'_> {
     }
 
     /// The word of a call that says where the callee's frame is and which slot gets the result: for the time being one that
-    /// nobody reads, that of the return ip; see [`Self::name_result`](Translator::name_result).
-    fn callee_frame(&mut self, delta: u32) -> u64 {
-        let dead = if delta > NEAR {
-            self.next_scratch()
-        } else {
-            u64::from(delta) - 8
-        };
-        u64::from(delta) | dead << 48
+    /// nobody reads; see [`Self::name_result`](Translator::name_result).
+    fn callee_frame(&self, delta: u32) -> u64 {
+        u64::from(delta) | self.dead_slot() << 48
     }
 
     /// If the last instruction makes arguments of slots or a constant: it becomes part of the call.

@@ -264,7 +264,7 @@ impl<'a> Translator<'a> {
         // Code cells never end inside an instruction that is read ahead.
         self.out.emit(Family::Unreachable.form(0), 0);
         let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
-        let slots = self.locals.len() + scratch + self.max_height + 4;
+        let slots = self.locals.len() + scratch + 1 + self.max_height + 4;
         let slots = slots.max(ty.results().len());
         let frame = u32::try_from(slots * 8)
             .map_err(|_| Error::msg("a function's frame is larger than 4 GiB"))?;

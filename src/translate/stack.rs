@@ -79,7 +79,18 @@ impl Translator<'_> {
     /// Slot offset of a stack height.
     pub fn height_slot(&self, height: usize) -> u32 {
         let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
-        ((self.locals.len() + scratch + height) * 8) as u32
+        ((self.locals.len() + scratch + 1 + height) * 8) as u32
+    }
+
+    /// A slot that nobody reads, for the results of calls that are only wanted in the accumulator: the one below the operand
+    /// stack, or a scratch slot.
+    pub fn dead_slot(&self) -> u64 {
+        let slot = self.height_slot(0) - 8;
+        u64::from(if slot > NEAR {
+            self.params as u32 * 8
+        } else {
+            slot
+        })
     }
 
     pub fn push(&mut self, place: Place, ty: ValType) {
@@ -264,12 +275,10 @@ impl Translator<'_> {
     /// Makes the call whose frame is described in this word put its result into a slot, as the return does that ends it;
     /// false if it puts it into another one already.
     fn name_result(&mut self, word: usize, dst: u32) -> bool {
+        let dead_slot = self.dead_slot();
         let word = &mut self.out.code[word];
-        let (delta, named, dst) = (*word & 0xffff, *word >> 48, u64::from(dst) & 0xffff);
-        // A far call's dead slot is a scratch slot, of which nothing is known but that no value is settled there.
-        let scratch = (self.params * 8) as u64;
-        let dead = named == delta.wrapping_sub(8) & 0xffff
-            || (self.far && (scratch..scratch + SCRATCH_SLOTS as u64 * 8).contains(&named));
+        let (named, dst) = (*word >> 48, u64::from(dst) & 0xffff);
+        let dead = named == dead_slot;
         if dead {
             *word = *word & !(0xffff << 48) | dst << 48;
         }
