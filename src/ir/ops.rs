@@ -280,15 +280,15 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [i32 add_two::<D>];
         AddMemory "acc = 4 bytes at slot @10 + offset @12 += imm @16; also to d @8"
             [acc add_memory::<D, false>, s add_memory::<D, true>];
-        LoadTwo "t = 4 bytes at slot @10 + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
-            [word load_two::<D, formula::I32Load, false, false, false>, word_s load_two::<D, formula::I32Load, false, false, true>,
-             word_kept load_two::<D, formula::I32Load, false, true, false>, word_kept_s load_two::<D, formula::I32Load, false, true, true>,
-             unused unused::<D>, unused unused::<D>,
-             word_p_kept load_two::<D, formula::I32Load, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, true, true, true>,
-             byte load_two::<D, formula::I32Load8U, false, false, false>, byte_s load_two::<D, formula::I32Load8U, false, false, true>,
-             byte_kept load_two::<D, formula::I32Load8U, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, false, true, true>,
-             unused unused::<D>, unused unused::<D>,
-             byte_p_kept load_two::<D, formula::I32Load8U, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, true, true, true>];
+        LoadTwo "t = 4 bytes at slot @10 (_a: acc) + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
+            [word load_two::<D, formula::I32Load, Slot, false, false, false>, word_s load_two::<D, formula::I32Load, Slot, false, false, true>,
+             word_kept load_two::<D, formula::I32Load, Slot, false, true, false>, word_kept_s load_two::<D, formula::I32Load, Slot, false, true, true>,
+             word_a load_two::<D, formula::I32Load, Acc, false, false, false>, word_a_s load_two::<D, formula::I32Load, Acc, false, false, true>,
+             word_p_kept load_two::<D, formula::I32Load, Slot, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, Slot, true, true, true>,
+             byte load_two::<D, formula::I32Load8U, Slot, false, false, false>, byte_s load_two::<D, formula::I32Load8U, Slot, false, false, true>,
+             byte_kept load_two::<D, formula::I32Load8U, Slot, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, Slot, false, true, true>,
+             byte_a load_two::<D, formula::I32Load8U, Acc, false, false, false>, byte_a_s load_two::<D, formula::I32Load8U, Acc, false, false, true>,
+             byte_p_kept load_two::<D, formula::I32Load8U, Slot, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, Slot, true, true, true>];
         LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
             [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
              z_s_s load_branch::<D, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load, Slot, true, true>,
@@ -346,6 +346,19 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [plain call_far::<D>];
         CallIndirect "type @8, index slot @12 | acc, frame @16, result @22, table @24, its home is this function's memory"
             [s call_indirect::<D, S<12>>, a call_indirect::<D, A>];
+        CallThrough "type @8; index: slot @12 | acc, or 4 bytes at that + @16, or 4 bytes at those + @28; then arguments: @34 = slot @14, or that and @36 = slot @24, or @34 = u32 slot @14 + imm @20; frame @32, result @38, table @40"
+            [unused unused::<D>, s_s call_through::<D, Held<S<12>>, ONE_COPY>,
+             s_s2 call_through::<D, Held<S<12>>, TWO_COPIES>, s_add call_through::<D, Held<S<12>>, ADDITION>,
+             unused unused::<D>, a_s call_through::<D, Held<A>, ONE_COPY>,
+             a_s2 call_through::<D, Held<A>, TWO_COPIES>, a_add call_through::<D, Held<A>, ADDITION>,
+             ls call_through::<D, Loaded<S<12>>, NO_COPY>, ls_s call_through::<D, Loaded<S<12>>, ONE_COPY>,
+             ls_s2 call_through::<D, Loaded<S<12>>, TWO_COPIES>, ls_add call_through::<D, Loaded<S<12>>, ADDITION>,
+             la call_through::<D, Loaded<A>, NO_COPY>, la_s call_through::<D, Loaded<A>, ONE_COPY>,
+             la_s2 call_through::<D, Loaded<A>, TWO_COPIES>, la_add call_through::<D, Loaded<A>, ADDITION>,
+             vs call_through::<D, LoadedTwice<S<12>>, NO_COPY>, vs_s call_through::<D, LoadedTwice<S<12>>, ONE_COPY>,
+             vs_s2 call_through::<D, LoadedTwice<S<12>>, TWO_COPIES>, vs_add call_through::<D, LoadedTwice<S<12>>, ADDITION>,
+             va call_through::<D, LoadedTwice<A>, NO_COPY>, va_s call_through::<D, LoadedTwice<A>, ONE_COPY>,
+             va_s2 call_through::<D, LoadedTwice<A>, TWO_COPIES>, va_add call_through::<D, LoadedTwice<A>, ADDITION>];
         CallAny "type @8, index slot @12 | acc, frame u32 @16, result @22, table @24, any memory"
             [s call_any::<D, S<12>>, a call_any::<D, A>];
         TailCall "arguments from offset @8 (u32) count @28 to the frame's start, code @16"
@@ -605,6 +618,7 @@ impl Op {
         match LIST.get(self.family())? {
             Family::Call | Family::CallFar => Some(3),
             Family::CallCopy | Family::CallIndirect | Family::CallAny => Some(4),
+            Family::CallThrough => Some(6),
             _ => None,
         }
     }

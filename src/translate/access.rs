@@ -20,6 +20,10 @@ pub(super) mod address {
     pub const ACC_SCALED: u16 = 18;
 }
 
+/// Forms of the load through a pointer that is at slot + offset, and of that at accumulator + offset.
+pub(super) const LOAD_TWO_SLOT: u16 = 0;
+pub(super) const LOAD_TWO_ACC: u16 = 4;
+
 /// An address as the fields of a load or store.
 struct Address {
     form: u16,
@@ -152,6 +156,9 @@ impl Translator<'_> {
                 if producer == last && op == Family::I32Load.form(address::SLOT) =>
             {
                 (0, offset)
+            }
+            Place::Acc { producer } if producer == last && op == Family::I32Load.form(address::ACC) => {
+                (LOAD_TWO_ACC, offset)
             }
             Place::Local(local) if held(local) => (0, offset),
             Place::Sum(local, constant) if held(local) && offset == 0 => (4, u64::from(constant)),

@@ -3,6 +3,7 @@
 //! A label's values lie in the slots of the block's height. Code behind an unconditional branch is
 //! skipped up to the end or `else` of its block.
 
+use super::access::{LOAD_TWO_ACC, LOAD_TWO_SLOT, address};
 use super::emit::{Fixup, NONE};
 use super::locals::Assigned;
 use super::stack::{Operand, Place, Popped};
@@ -24,6 +25,25 @@ mod returns {
     pub const FACC: u16 = 7;
     pub const SUM_NONE: u16 = 8;
     pub const SUM_FACC: u16 = 9;
+}
+
+/// Forms of calls through a table that do more than to call: where the index comes from. The copies are added.
+mod through {
+    pub const SLOT: u16 = 0;
+    pub const ACC: u16 = 4;
+    pub const LOADED_SLOT: u16 = 8;
+    pub const LOADED_ACC: u16 = 12;
+    pub const TWICE_SLOT: u16 = 16;
+    pub const TWICE_ACC: u16 = 20;
+}
+
+/// Arguments that a call copies: how (0: none), from where, to where, and what is added.
+#[derive(Default)]
+struct Copies {
+    form: u16,
+    targets: [u64; 2],
+    sources: [u64; 2],
+    constant: u64,
 }
 
 /// An open block.
@@ -677,7 +697,12 @@ impl Translator<'_> {
         let base = self.arguments(ty.params().len());
         let operand = self.operand(Popped { height, ..index }, false);
         let delta = self.height_slot(base + 2);
-        let family = if table.direct && !(self.far && delta > NEAR) {
+        let direct = table.direct && !(self.far && delta > NEAR);
+        if direct && self.call_through(index.place, operand, id, delta) {
+            self.out.push(table.address);
+            return self.called(base, ty.results());
+        }
+        let family = if direct {
             Family::CallIndirect
         } else {
             Family::CallAny
@@ -687,10 +712,96 @@ impl Translator<'_> {
             _ => (1, 0),
         };
         self.out.emit_at(family.form(form), id | slot << 32);
-        let frame = self.callee_frame(delta);
-        self.out.push(frame);
+        self.out.push(self.callee_frame(delta));
         self.out.push(table.address);
         self.called(base, ty.results());
+    }
+
+    /// If the last instructions load the index, or make arguments of slots, or first one and then the other: they become
+    /// part of the call.
+    fn call_through(&mut self, index: Place, operand: Operand, id: u64, delta: u32) -> bool {
+        let copies = self.take_arguments();
+        let (source, slot, first, second) = match (index, operand) {
+            (_, Operand::Slot(slot)) => (through::SLOT, slot, 0, 0),
+            (Place::Acc { producer }, _) => self.take_index(producer),
+            _ => (through::ACC, 0, 0, 0),
+        };
+        if copies.form == 0 && source < through::LOADED_SLOT {
+            return false;
+        }
+        let (sources, targets) = (copies.sources, copies.targets);
+        self.out.emit_at(
+            Family::CallThrough.form(source + copies.form),
+            id | slot << 32 | sources[0] << 48,
+        );
+        self.out.push(first | copies.constant << 32);
+        self.out.push(sources[1] | second << 32);
+        let frame = self.callee_frame(delta);
+        self.out.push(frame | targets[0] << 16 | targets[1] << 32);
+        true
+    }
+
+    /// If the last instruction makes arguments of slots: takes it back.
+    fn take_arguments(&mut self) -> Copies {
+        let none = Copies::default();
+        let Some(last) = self.out.last else {
+            return none;
+        };
+        let op = self.out.op(last);
+        let word = self.out.code[last + 1];
+        let field = |n: u32| word >> (16 * n) & 0xffff;
+        let copies = if op == Family::Copy.form(0) {
+            Copies {
+                form: 1,
+                targets: [field(0), 0],
+                sources: [field(1), 0],
+                constant: 0,
+            }
+        } else if op == Family::Copy.form(4) {
+            Copies {
+                form: 2,
+                targets: [field(0), field(2)],
+                sources: [field(1), field(3)],
+                constant: 0,
+            }
+        } else if op == Family::AddSlot.form(0) {
+            Copies {
+                form: 3,
+                targets: [field(0), 0],
+                sources: [field(1), 0],
+                constant: word >> 32,
+            }
+        } else {
+            return none;
+        };
+        self.out.retract();
+        copies
+    }
+
+    /// If the last instruction is the load that made the index in the accumulator: takes it back. Gives where the index comes
+    /// from: form, slot, and the offsets of the loads.
+    fn take_index(&mut self, producer: usize) -> (u16, u64, u64, u64) {
+        let held = (through::ACC, 0, 0, 0);
+        if self.out.last != Some(producer) {
+            return held;
+        }
+        let op = self.out.op(producer);
+        let word = self.out.code[producer + 1];
+        let (slot, offset) = (word >> 16 & 0xffff, word >> 32);
+        let second = |code: &[u64]| code.get(producer + 2).map_or(0, |word| word >> 32);
+        let taken = if op == Family::I32Load.form(address::SLOT) {
+            (through::LOADED_SLOT, slot, offset, 0)
+        } else if op == Family::I32Load.form(address::ACC) {
+            (through::LOADED_ACC, 0, offset, 0)
+        } else if op == Family::LoadTwo.form(LOAD_TWO_SLOT) {
+            (through::TWICE_SLOT, slot, offset, second(&self.out.code))
+        } else if op == Family::LoadTwo.form(LOAD_TWO_ACC) {
+            (through::TWICE_ACC, 0, offset, second(&self.out.code))
+        } else {
+            return held;
+        };
+        self.out.retract();
+        taken
     }
 
     pub(super) fn tail_call(&mut self, index: u32) {

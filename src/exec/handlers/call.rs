@@ -143,25 +143,121 @@ handler! {
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }
 }
-handler! {
-    /// Calls through a table whose entries are right for this function's memory.
-    [D: Dispatch, X: Operand]
-    call_indirect(ip, sp, mem, len, ctx, acc, facc) {
-        let table = field64(ip, 24) as *const TableRec;
-        let index = u64::from(X::get::<u32>(ip, sp, acc, facc));
+/// The rest of a call through a table of `$words` words, whose entries are right for this function's memory: type @8, table in the last word.
+macro_rules! go_through {
+    ($D:ident, $words:literal, $index:expr; $ip:ident, $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
+        let table = field64($ip, $words * 8 - 8) as *const TableRec;
+        let index = u64::from($index);
         if index >= (*table).len {
-            trap!(TrapCode::UndefinedElement; ip, sp, ctx)
+            trap!(TrapCode::UndefinedElement; $ip, $sp, $ctx)
         }
         let entry = (*table).entries.add(index as usize);
-        if (*entry).ty != field32(ip, 8) {
-            return wrong_entry(entry, ip, sp, ctx);
+        if (*entry).ty != field32($ip, 8) {
+            return wrong_entry(entry, $ip, $sp, $ctx);
         }
-        let new = sp.add(field16(ip, 16));
-        if overflows(new, ctx) {
-            trap!(TrapCode::StackOverflow; ip, sp, ctx)
+        let new = $sp.add(field16($ip, $words * 8 - 16));
+        if overflows(new, $ctx) {
+            trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
         }
-        link(new, ip.add(32), sp);
-        D::enter(handler_of::<D>(entry), (*entry).code, new, mem, len, ctx, acc, facc)
+        link(new, $ip.add($words * 8), $sp);
+        $D::enter(handler_of::<$D>(entry), (*entry).code, new, $mem, $len, $ctx, $acc, $facc)
+    }};
+}
+
+handler! {
+    /// Calls through a table; the index is in a slot or in the accumulator.
+    [D: Dispatch, X: Operand]
+    call_indirect(ip, sp, mem, len, ctx, acc, facc) {
+        go_through!(D, 4, X::get::<u32>(ip, sp, acc, facc); ip, sp, mem, len, ctx, acc, facc)
+    }
+}
+
+/// Where the index of a call through a table comes from that does more than to call.
+pub(in crate::exec) trait Index: 'static {
+    /// Whether it is loaded, which comes before the copies; a slot may be the target of a copy.
+    const LOADED: bool;
+    /// The index, or `None` if it is out of memory's bounds.
+    ///
+    /// # Safety
+    /// The instruction at `ip` has this operand; `mem` and `len` are base and length of memory 0.
+    unsafe fn get(ip: *const u8, sp: *mut u8, mem: *mut u8, len: usize, acc: u64) -> Option<u32>;
+}
+/// Slot @12 or accumulator.
+pub(in crate::exec) struct Held<X>(std::marker::PhantomData<X>);
+/// The four bytes at slot @12 or accumulator, plus @16.
+pub(in crate::exec) struct Loaded<X>(std::marker::PhantomData<X>);
+/// The four bytes at those four bytes plus @28, as of the entry of an object's table of methods.
+pub(in crate::exec) struct LoadedTwice<X>(std::marker::PhantomData<X>);
+
+/// Four bytes of memory 0.
+///
+/// # Safety
+/// `mem` and `len` are base and length of memory 0.
+#[inline(always)]
+unsafe fn word_at(mem: *mut u8, len: usize, base: u32, offset: u32) -> Option<u32> {
+    let ea = base as usize + offset as usize;
+    if ea + 4 > len {
+        return None;
+    }
+    // SAFETY: in bounds.
+    Some(unsafe { u32::from_le(mem.add(ea).cast::<u32>().read_unaligned()) })
+}
+
+impl<X: Operand> Index for Held<X> {
+    const LOADED: bool = false;
+    #[inline(always)]
+    unsafe fn get(ip: *const u8, sp: *mut u8, _: *mut u8, _: usize, acc: u64) -> Option<u32> {
+        // SAFETY: the caller's.
+        Some(unsafe { X::get::<u32>(ip, sp, acc, 0.0) })
+    }
+}
+impl<X: Operand> Index for Loaded<X> {
+    const LOADED: bool = true;
+    #[inline(always)]
+    unsafe fn get(ip: *const u8, sp: *mut u8, mem: *mut u8, len: usize, acc: u64) -> Option<u32> {
+        // SAFETY: the caller's.
+        unsafe { word_at(mem, len, X::get::<u32>(ip, sp, acc, 0.0), field32(ip, 16)) }
+    }
+}
+impl<X: Operand> Index for LoadedTwice<X> {
+    const LOADED: bool = true;
+    #[inline(always)]
+    unsafe fn get(ip: *const u8, sp: *mut u8, mem: *mut u8, len: usize, acc: u64) -> Option<u32> {
+        // SAFETY: the caller's.
+        unsafe {
+            let methods = Loaded::<X>::get(ip, sp, mem, len, acc)?;
+            word_at(mem, len, methods, field32(ip, 28))
+        }
+    }
+}
+
+/// No argument is copied.
+pub(in crate::exec) const NO_COPY: u8 = 0;
+/// Slot @14 to slot @34.
+pub(in crate::exec) const ONE_COPY: u8 = 1;
+/// The same, and slot @24 to slot @36.
+pub(in crate::exec) const TWO_COPIES: u8 = 2;
+/// Slot @14 plus imm @20 to slot @34.
+pub(in crate::exec) const ADDITION: u8 = 3;
+
+handler! {
+    /// Calls through a table, after it has loaded the index and then copied the last arguments.
+    [D: Dispatch, X: Index, const COPIES: u8]
+    call_through(ip, sp, mem, len, ctx, acc, facc) {
+        let loaded = if X::LOADED { X::get(ip, sp, mem, len, acc) } else { None };
+        if X::LOADED && loaded.is_none() {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        }
+        match COPIES {
+            ONE_COPY | TWO_COPIES => u64::slot(sp, field16(ip, 14)).put(sp, field16(ip, 34)),
+            ADDITION => u32::slot(sp, field16(ip, 14)).wrapping_add(field32(ip, 20)).put(sp, field16(ip, 34)),
+            _ => {}
+        }
+        if COPIES == TWO_COPIES {
+            u64::slot(sp, field16(ip, 24)).put(sp, field16(ip, 36));
+        }
+        let index = if X::LOADED { loaded } else { X::get(ip, sp, mem, len, acc) };
+        go_through!(D, 6, index.unwrap_or_default(); ip, sp, mem, len, ctx, acc, facc)
     }
 }
 

@@ -240,9 +240,9 @@ handler! {
 
 handler! {
     /// A load from where a pointer points that is loaded first: its field @12, then one @20 of what it points to.
-    [D: Dispatch, L: Load, const WRAP: bool, const KEEP: bool, const STORE: bool]
+    [D: Dispatch, L: Load, Ad: Address, const WRAP: bool, const KEEP: bool, const STORE: bool]
     load_two(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
+        let ea = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
         if ea + 4 > len {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
         }
