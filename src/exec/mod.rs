@@ -21,7 +21,7 @@ use crate::ir::ops::Family;
 use crate::runtime::Store;
 use crate::runtime::deferred::final_target as resolved;
 use crate::runtime::records::{
-    Entry, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
+    Entry, Floats, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
 };
 use crate::runtime::store::StoreCore;
 use crate::trap::{Trap, TrapCode};
@@ -170,7 +170,8 @@ unsafe fn call(
         let words = &raw mut *(*core).stack;
         let size = words.len() * 8;
         let stack = words.cast::<u8>();
-        let sp = stack.add((*core).stack_top);
+        // A return reads the return ip of the frame that it goes to: the entry's is a word of no meaning.
+        let sp = stack.add((*core).stack_top + 8);
         let counted = usize::from((*func).params.max((*func).results)) * 8;
         (*ctx).limit = stack.add(size - RED_ZONE);
         (*ctx).core = core;
@@ -208,7 +209,7 @@ unsafe fn call(
         let ip = cell.as_mut_ptr().cast_const().cast::<u8>();
         let code = if table::uses_tail_calls(config) {
             let handler = std::mem::transmute::<u64, dispatch::Handler>(*ip.cast::<u64>());
-            handler(ip, sp, mem, len, ctx, 0, 0.0)
+            handler(ip, sp, mem, len, ctx, 0, Floats::default())
         } else if config.op_coverage {
             dispatch::run_loop::<true>(ip, sp, mem, len, ctx)
         } else {
@@ -219,7 +220,7 @@ unsafe fn call(
         let result = if code == DONE {
             match results {
                 0 => {}
-                1 if is_float => slots[0] = (*ctx).facc.to_bits(),
+                1 if is_float => slots[0] = (*ctx).facc.value.to_bits(),
                 1 => slots[0] = (*ctx).acc,
                 count => std::ptr::copy_nonoverlapping(
                     new.cast::<u64>(),

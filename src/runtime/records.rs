@@ -173,6 +173,40 @@ impl InstanceRec {
     }
 }
 
+/// What handlers carry in float registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Floats {
+    /// The float accumulator.
+    pub value: f64,
+    /// The return ip of the running function, as bits; it is in the frame, too. A return takes it from here, because on its
+    /// way through memory it would wait for the address of the frame; an integer register is not to be had.
+    link: f64,
+}
+
+impl Floats {
+    /// With another value.
+    #[inline(always)]
+    pub fn with(self, value: f64) -> Floats {
+        Floats { value, ..self }
+    }
+
+    /// The return ip.
+    #[inline(always)]
+    pub fn link(self) -> *const u8 {
+        self.link.to_bits() as *const u8
+    }
+
+    /// With another return ip.
+    #[inline(always)]
+    pub fn linked(self, link: u64) -> Floats {
+        Floats {
+            link: f64::from_bits(link),
+            ..self
+        }
+    }
+}
+
 /// State of a running thread of guest code that handlers reach through one pointer.
 #[repr(C)]
 pub(crate) struct Ctx {
@@ -182,7 +216,7 @@ pub(crate) struct Ctx {
     pub memory: *mut MemoryRec,
     /// Accumulators at the end of a run.
     pub acc: u64,
-    pub facc: f64,
+    pub facc: Floats,
     /// Where the run stopped: instruction and frame.
     pub ip: *const u8,
     pub sp: *mut u8,

@@ -10,7 +10,7 @@ use super::func::Func;
 use super::group::{Group, Groups};
 use super::limits::{InterruptHandle, Limiter, ResourceLimiter, erase};
 use super::records::{
-    Ctx, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
+    Ctx, Floats, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
 };
 use super::release::release;
 use super::{Global, Instance, Memory, Table};
@@ -127,7 +127,7 @@ impl<T: 'static> Store<T> {
                 limit: null_mut(),
                 memory: null_mut(),
                 acc: 0,
-                facc: 0.0,
+                facc: Floats::default(),
                 ip: null(),
                 sp: null_mut(),
                 loop_mem: null_mut(),

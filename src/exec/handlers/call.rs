@@ -18,22 +18,36 @@ use crate::exec::dispatch::{DONE, Dispatch, Handler, handler, trap};
 use crate::exec::handlers::numeric::Bin;
 use crate::exec::table::unused;
 use crate::exec::value::{Operand, Value, field16, field32, field64};
-use crate::runtime::records::{Ctx, Entry, FuncKind, FuncRec, RED_ZONE, TableRec};
+use crate::runtime::records::{Ctx, Entry, Floats, FuncKind, FuncRec, RED_ZONE, TableRec};
 use crate::trap::TrapCode;
 
 /// Where below the return ip the slot of a call's result is named.
 const RESULT: usize = 10;
 
-/// Writes the return ip and the caller's frame below the new frame.
+/// Writes the return ip and the caller's frame below the new frame; the return ip also goes into its register.
 ///
 /// # Safety
 /// `new - 16` is in the caller's frame.
 #[inline(always)]
-unsafe fn link(new: *mut u8, return_ip: *const u8, sp: *mut u8) {
+unsafe fn link(new: *mut u8, return_ip: *const u8, sp: *mut u8, facc: Floats) -> Floats {
     // SAFETY: the caller's.
     unsafe {
         *new.cast::<u64>().sub(1) = return_ip as u64;
         *new.cast::<u64>().sub(2) = sp as u64;
+    }
+    facc.linked(return_ip as u64)
+}
+
+/// The frame of the caller of the function with the frame `sp`, and the registers with the return ip of that caller.
+///
+/// # Safety
+/// `sp` is the running function's frame.
+#[inline(always)]
+unsafe fn unlink(sp: *mut u8, facc: Floats) -> (*mut u8, Floats) {
+    // SAFETY: below every frame of a run there are two words.
+    unsafe {
+        let caller = *sp.cast::<u64>().sub(2) as *mut u8;
+        (caller, facc.linked(*caller.cast::<u64>().sub(1)))
     }
 }
 
@@ -64,8 +78,8 @@ macro_rules! go {
         if overflows(new, $ctx) {
             trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
         }
-        link(new, $ip.add($words * 8), $sp);
-        $D::next(field64($ip, $words * 8 - 8) as *const u8, new, $mem, $len, $ctx, $acc, $facc)
+        let facc = link(new, $ip.add($words * 8), $sp, $facc);
+        $D::next(field64($ip, $words * 8 - 8) as *const u8, new, $mem, $len, $ctx, $acc, facc)
     }};
 }
 
@@ -83,7 +97,7 @@ handler! {
         if INTEGER {
             acc.put(sp, field16(ip, 10));
         } else {
-            facc.put(sp, field16(ip, 10));
+            facc.value.put(sp, field16(ip, 10));
         }
         go!(D, 3; ip, sp, mem, len, ctx, acc, facc)
     }
@@ -129,7 +143,7 @@ handler! {
         if overflows(new, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
-        link(new, ip.add(24), sp);
+        let facc = link(new, ip.add(24), sp, facc);
         D::next(field64(ip, 16) as *const u8, new, mem, len, ctx, acc, facc)
     }
 }
@@ -159,8 +173,8 @@ macro_rules! go_through {
         if overflows(new, $ctx) {
             trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
         }
-        link(new, $ip.add($words * 8), $sp);
-        $D::enter(handler_of::<$D>(entry), (*entry).code, new, $mem, $len, $ctx, $acc, $facc)
+        let facc = link(new, $ip.add($words * 8), $sp, $facc);
+        $D::enter(handler_of::<$D>(entry), (*entry).code, new, $mem, $len, $ctx, $acc, facc)
     }};
 }
 
@@ -208,7 +222,7 @@ impl<X: Operand> Index for Held<X> {
     #[inline(always)]
     unsafe fn get(ip: *const u8, sp: *mut u8, _: *mut u8, _: usize, acc: u64) -> Option<u32> {
         // SAFETY: the caller's.
-        Some(unsafe { X::get::<u32>(ip, sp, acc, 0.0) })
+        Some(unsafe { X::get::<u32>(ip, sp, acc, Floats::default()) })
     }
 }
 impl<X: Operand> Index for Loaded<X> {
@@ -216,7 +230,7 @@ impl<X: Operand> Index for Loaded<X> {
     #[inline(always)]
     unsafe fn get(ip: *const u8, sp: *mut u8, mem: *mut u8, len: usize, acc: u64) -> Option<u32> {
         // SAFETY: the caller's.
-        unsafe { word_at(mem, len, X::get::<u32>(ip, sp, acc, 0.0), field32(ip, 16)) }
+        unsafe { word_at(mem, len, X::get::<u32>(ip, sp, acc, Floats::default()), field32(ip, 16)) }
     }
 }
 impl<X: Operand> Index for LoadedTwice<X> {
@@ -321,7 +335,7 @@ handler! {
         if overflows(new, ctx) {
             trap!(TrapCode::StackOverflow; ip, sp, ctx)
         }
-        link(new, ip.add(32), sp);
+        let facc = link(new, ip.add(32), sp, facc);
         D::next(cold::code_for(ctx, func), new, mem, len, ctx, acc, facc)
     }
 }
@@ -355,16 +369,9 @@ handler! {
 /// Goes back to the caller.
 macro_rules! give_back {
     ($D:ident; $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:expr, $facc:expr) => {{
-        let saved = $sp.cast::<u64>();
-        $D::next(
-            *saved.sub(1) as *const u8,
-            *saved.sub(2) as *mut u8,
-            $mem,
-            $len,
-            $ctx,
-            $acc,
-            $facc,
-        )
+        let ip = $facc.link();
+        let (sp, facc) = unlink($sp, $facc);
+        $D::next(ip, sp, $mem, $len, $ctx, $acc, facc)
     }};
 }
 
@@ -372,10 +379,10 @@ macro_rules! give_back {
 macro_rules! give_result {
     ($D:ident, $result:expr; $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
         let result = $result;
-        let saved = $sp.cast::<u64>();
-        let (ip, sp) = (*saved.sub(1) as *const u8, *saved.sub(2) as *mut u8);
+        let ip = $facc.link();
+        let (sp, facc) = unlink($sp, $facc);
         result.put(sp, field16(ip.sub(RESULT), 0));
-        let (acc, facc) = result.spread($acc, $facc);
+        let (acc, facc) = result.spread($acc, facc);
         $D::next(ip, sp, $mem, $len, $ctx, acc, facc)
     }};
 }
@@ -398,7 +405,7 @@ handler! {
     /// The result is in the float accumulator.
     [D: Dispatch]
     ret_facc(ip, sp, mem, len, ctx, acc, facc) {
-        give_result!(D, facc; sp, mem, len, ctx, acc, facc)
+        give_result!(D, facc.value; sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -443,7 +450,7 @@ handler! {
     [D: Dispatch]
     ret_sum_facc(ip, sp, mem, len, ctx, acc, facc) {
         stack_goes_back!(ip, sp);
-        give_result!(D, facc; sp, mem, len, ctx, acc, facc)
+        give_result!(D, facc.value; sp, mem, len, ctx, acc, facc)
     }
 }
 handler! {
@@ -506,7 +513,7 @@ handler! {
         }
         let (mem, len) = cold::memory_registers(ctx);
         // Without a single result the call names a dead slot.
-        let facc = f64::slot(sp, 0);
+        let facc = facc.with(f64::slot(sp, 0));
         give_result!(D, u64::slot(sp, 0); sp, mem, len, ctx, acc, facc)
     }
 }
@@ -560,7 +567,7 @@ handler! {
         }
         std::ptr::copy_nonoverlapping(sp.cast::<u64>(), new.cast::<u64>(), usize::from((*func).params));
         ((*ctx).memory as u64).put(sp, keep);
-        link(new, ip.add(24), sp);
+        let facc = link(new, ip.add(24), sp, facc);
         (*ctx).memory = (*func).mem;
         let (mem, len) = cold::memory_registers(ctx);
         D::next((*func).code, new, mem, len, ctx, acc, facc)
@@ -576,7 +583,7 @@ handler! {
         let (mem, len) = cold::memory_registers(ctx);
         match (*func).results {
             1 => {
-                let facc = f64::slot(sp, 0);
+                let facc = facc.with(f64::slot(sp, 0));
                 return give_result!(D, u64::slot(sp, 0); sp, mem, len, ctx, acc, facc);
             }
             0 => {}

@@ -5,7 +5,7 @@
 
 use crate::exec::dispatch::{Dispatch, handler, trap};
 use crate::exec::value::{Value, field_disp, field16, field32, field64, keep_branch};
-use crate::runtime::records::{Ctx, MemoryRec};
+use crate::runtime::records::{Ctx, Floats, MemoryRec};
 use crate::trap::TrapCode;
 
 /// What a load reads and makes of it.
@@ -164,7 +164,7 @@ pub(in crate::exec) trait StoreValue: 'static {
         ip: *const u8,
         sp: *mut u8,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> V;
 }
 /// Slot @10.
@@ -175,21 +175,21 @@ pub(in crate::exec) struct FromAcc;
 pub(in crate::exec) struct FromImm;
 impl StoreValue for FromSlot {
     #[inline(always)]
-    unsafe fn get<V: Value, const W: bool>(ip: *const u8, sp: *mut u8, _: u64, _: f64) -> V {
+    unsafe fn get<V: Value, const W: bool>(ip: *const u8, sp: *mut u8, _: u64, _: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::slot(sp, field16(ip, 10)) }
     }
 }
 impl StoreValue for FromAcc {
     #[inline(always)]
-    unsafe fn get<V: Value, const W: bool>(_: *const u8, _: *mut u8, acc: u64, facc: f64) -> V {
+    unsafe fn get<V: Value, const W: bool>(_: *const u8, _: *mut u8, acc: u64, facc: Floats) -> V {
         V::of(acc, facc)
     }
 }
 impl StoreValue for FromImm {
     const IMMEDIATE: bool = true;
     #[inline(always)]
-    unsafe fn get<V: Value, const W: bool>(ip: *const u8, _: *mut u8, _: u64, _: f64) -> V {
+    unsafe fn get<V: Value, const W: bool>(ip: *const u8, _: *mut u8, _: u64, _: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::imm(ip, if W { 20 } else { 16 }, if W { 24 } else { 16 }) }
     }
