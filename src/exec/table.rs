@@ -387,7 +387,8 @@ pub(super) unsafe fn handler_offset(config: &Config, code: *const u8) -> i32 {
     #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
     if uses_tail_calls(config) {
         // SAFETY: the caller's.
-        let offset = unsafe { super::handlers::call::handler_offset::<super::dispatch::Tail>(code) };
+        let offset =
+            unsafe { super::handlers::call::handler_offset::<super::dispatch::Tail>(code) };
         return offset.unwrap_or_else(|| unreachable!("handlers lie within 2 GiB of each other"));
     }
     let _ = (config, code);

@@ -157,7 +157,9 @@ impl Translator<'_> {
             {
                 (0, offset)
             }
-            Place::Acc { producer } if producer == last && op == Family::I32Load.form(address::ACC) => {
+            Place::Acc { producer }
+                if producer == last && op == Family::I32Load.form(address::ACC) =>
+            {
                 (LOAD_TWO_ACC, offset)
             }
             Place::Local(local) if held(local) => (0, offset),

@@ -819,10 +819,8 @@ impl Translator<'_> {
         let count = ty.params().len();
         let from = self.stack.len() - count.min(self.stack.len());
         self.settle_from(from);
-        self.out.emit_at(
-            Family::TailCall.form(0),
-            u64::from(self.height_slot(from)),
-        );
+        self.out
+            .emit_at(Family::TailCall.form(0), u64::from(self.height_slot(from)));
         self.out.push(callee.code);
         self.out.push((count as u64) << 32);
         self.dead = true;

@@ -230,7 +230,14 @@ impl<X: Operand> Index for Loaded<X> {
     #[inline(always)]
     unsafe fn get(ip: *const u8, sp: *mut u8, mem: *mut u8, len: usize, acc: u64) -> Option<u32> {
         // SAFETY: the caller's.
-        unsafe { word_at(mem, len, X::get::<u32>(ip, sp, acc, Floats::default()), field32(ip, 16)) }
+        unsafe {
+            word_at(
+                mem,
+                len,
+                X::get::<u32>(ip, sp, acc, Floats::default()),
+                field32(ip, 16),
+            )
+        }
     }
 }
 impl<X: Operand> Index for LoadedTwice<X> {
@@ -295,6 +302,7 @@ unsafe fn handler_of<D: Dispatch>(entry: *const Entry) -> u64 {
 ///
 /// # Safety
 /// `code` is a live code cell, finished for the way of dispatch `D`.
+#[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
 pub(in crate::exec) unsafe fn handler_offset<D: Dispatch>(code: *const u8) -> Option<i32> {
     // SAFETY: the caller's.
     let word = unsafe { *code.cast::<u64>() } as usize;
