@@ -106,7 +106,7 @@ unsafe fn entry(core: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) 
         Entry {
             code,
             ty: (*func).ty,
-            handler: table::handler_offset((*core).engine.config(), code),
+            unused: 0,
         }
     }
 }

@@ -379,22 +379,6 @@ pub(super) fn words(config: &Config) -> &'static [u64] {
     }
 }
 
-/// The handler of a code cell as entries of tables name it, see [`Entry::handler`](crate::runtime::records::Entry::handler).
-///
-/// # Safety
-/// `code` is a live code cell of this configuration.
-pub(super) unsafe fn handler_offset(config: &Config, code: *const u8) -> i32 {
-    #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
-    if uses_tail_calls(config) {
-        // SAFETY: the caller's.
-        let offset =
-            unsafe { super::handlers::call::handler_offset::<super::dispatch::Tail>(code) };
-        return offset.unwrap_or_else(|| unreachable!("handlers lie within 2 GiB of each other"));
-    }
-    let _ = (config, code);
-    0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -344,9 +344,9 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [s call_copy::<D>, s2 call_copy_two::<D>, i call_imm::<D>, add call_add::<D>];
         CallFar "callee frame at sp + u32 @8, result @14, code @16"
             [plain call_far::<D>];
-        CallIndirect "type @8, index slot @12 | acc, frame @16, result @22, table @24, its home is this function's memory"
+        CallIndirect "type @8, index slot @12 | acc, cells @16, frame @48, result @54, table @56, its home is this function's memory"
             [s call_indirect::<D, S<12>>, a call_indirect::<D, A>];
-        CallThrough "type @8; index: slot @12 | acc, or 4 bytes at that + @16, or 4 bytes at those + @28; then arguments: @34 = slot @14, or that and @36 = slot @24, or @34 = u32 slot @14 + imm @20; frame @32, result @38, table @40"
+        CallThrough "type @8; index: slot @12 | acc, or 4 bytes at that + @16, or 4 bytes at those + @28; then arguments: @66 = slot @14, or that and @68 = slot @24, or @66 = u32 slot @14 + imm @20; cells @32, frame @64, result @70, table @72"
             [unused unused::<D>, s_s call_through::<D, Held<S<12>>, ONE_COPY>,
              s_s2 call_through::<D, Held<S<12>>, TWO_COPIES>, s_add call_through::<D, Held<S<12>>, ADDITION>,
              unused unused::<D>, a_s call_through::<D, Held<A>, ONE_COPY>,
@@ -617,8 +617,9 @@ impl Op {
     pub fn call_words(self) -> Option<usize> {
         match LIST.get(self.family())? {
             Family::Call | Family::CallFar => Some(3),
-            Family::CallCopy | Family::CallIndirect | Family::CallAny => Some(4),
-            Family::CallThrough => Some(6),
+            Family::CallCopy | Family::CallAny => Some(4),
+            Family::CallIndirect => Some(8),
+            Family::CallThrough => Some(10),
             _ => None,
         }
     }

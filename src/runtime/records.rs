@@ -23,8 +23,8 @@ pub(crate) struct Entry {
     pub code: *const u8,
     /// Canonical type id; [`Entry::NULL_TYPE`] if the entry is null.
     pub ty: u32,
-    /// The handler of the code's first instruction, counted from one that `exec` chooses; 0 where handlers are not jumped to.
-    pub handler: i32,
+    /// Makes the entry 16 bytes.
+    pub unused: u32,
 }
 
 impl Entry {
@@ -34,7 +34,7 @@ impl Entry {
     pub const NULL: Entry = Entry {
         code: std::ptr::null(),
         ty: Entry::NULL_TYPE,
-        handler: 0,
+        unused: 0,
     };
 }
 

@@ -9,6 +9,7 @@ use super::locals::Assigned;
 use super::stack::{Operand, Place, Popped};
 use super::{Callee, NEAR, Translator};
 use crate::error::Result;
+use crate::ir::REMEMBERED;
 use crate::ir::ops::Family;
 use crate::module::{FuncType, ValType};
 use wasmparser::BlockType;
@@ -712,6 +713,9 @@ impl Translator<'_> {
             _ => (1, 0),
         };
         self.out.emit_at(family.form(form), id | slot << 32);
+        if direct {
+            self.remembered();
+        }
         self.out.push(self.callee_frame(delta));
         self.out.push(table.address);
         self.called(base, ty.results());
@@ -736,9 +740,17 @@ impl Translator<'_> {
         );
         self.out.push(first | copies.constant << 32);
         self.out.push(sources[1] | second << 32);
+        self.remembered();
         let frame = self.callee_frame(delta);
         self.out.push(frame | targets[0] << 16 | targets[1] << 32);
         true
+    }
+
+    /// Room for the code cells that a call through a table remembers.
+    fn remembered(&mut self) {
+        for _ in 0..REMEMBERED {
+            self.out.push(0);
+        }
     }
 
     /// If the last instruction makes arguments of slots: takes it back.

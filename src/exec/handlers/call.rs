@@ -16,8 +16,8 @@
 use crate::exec::cold;
 use crate::exec::dispatch::{DONE, Dispatch, Handler, handler, trap};
 use crate::exec::handlers::numeric::Bin;
-use crate::exec::table::unused;
 use crate::exec::value::{Operand, Value, field16, field32, field64};
+use crate::ir::REMEMBERED;
 use crate::runtime::records::{Ctx, Entry, Floats, FuncKind, FuncRec, RED_ZONE, TableRec};
 use crate::trap::TrapCode;
 
@@ -157,7 +157,21 @@ handler! {
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }
 }
-/// The rest of a call through a table of `$words` words, whose entries are right for this function's memory: type @8, table in the last word.
+/// One of the remembered cells, `$n` words below the return ip: if it is the entry's, the call goes there. The processor
+/// guesses so by the branch, and `ip` does not wait for index and entry. Each arm has its own jump, predicted by itself.
+macro_rules! if_remembered {
+    ($D:ident, $code:ident, $ip:ident, $words:literal, $n:literal, ($($registers:ident),*)) => {
+        let mut remembered = field64($ip, ($words - $n) * 8);
+        if remembered == $code as u64 {
+            // An empty instruction sequence: LLVM does not know the two to be the same, nor the arms.
+            core::arch::asm!("/* {0} {1} */", inout(reg) remembered, const $n, options(nomem, nostack, preserves_flags));
+            return $D::taken(remembered as *const u8, $($registers),*);
+        }
+    };
+}
+
+/// The rest of a call through a table of `$words` words, whose entries are right for this function's memory: type @8, then
+/// remembered code cells, table in the last word.
 macro_rules! go_through {
     ($D:ident, $words:literal, $index:expr; $ip:ident, $sp:ident, $mem:ident, $len:ident, $ctx:ident, $acc:ident, $facc:ident) => {{
         let table = field64($ip, $words * 8 - 8) as *const TableRec;
@@ -173,16 +187,42 @@ macro_rules! go_through {
         if overflows(new, $ctx) {
             trap!(TrapCode::StackOverflow; $ip, $sp, $ctx)
         }
+        let code = (*entry).code;
         let facc = link(new, $ip.add($words * 8), $sp, $facc);
-        $D::enter(handler_of::<$D>(entry), (*entry).code, new, $mem, $len, $ctx, $acc, facc)
+        if_remembered!($D, code, $ip, $words, 6, (new, $mem, $len, $ctx, $acc, facc));
+        if_remembered!($D, code, $ip, $words, 5, (new, $mem, $len, $ctx, $acc, facc));
+        if_remembered!($D, code, $ip, $words, 4, (new, $mem, $len, $ctx, $acc, facc));
+        if_remembered!($D, code, $ip, $words, 3, (new, $mem, $len, $ctx, $acc, facc));
+        remember::<$D>(code, new, $mem, $len, $ctx, $acc, facc)
     }};
+}
+
+handler! {
+    /// Goes on to a code cell that the call does not remember; it does from now on, as long as it remembers few. Those of
+    /// functions without code are not worth it.
+    [D: Dispatch]
+    remember(ip, sp, mem, len, ctx, acc, facc) {
+        let cells = facc.link().cast_mut().cast::<u64>().sub(2 + REMEMBERED);
+        let is_stub = field64(ip, 0) == lazy::<D> as Handler as usize as u64;
+        for n in 0..REMEMBERED {
+            if is_stub {
+                break;
+            }
+            let cell = cells.add(n);
+            if *cell == 0 {
+                *cell = ip as u64;
+                break;
+            }
+        }
+        D::next(ip, sp, mem, len, ctx, acc, facc)
+    }
 }
 
 handler! {
     /// Calls through a table; the index is in a slot or in the accumulator.
     [D: Dispatch, X: Operand]
     call_indirect(ip, sp, mem, len, ctx, acc, facc) {
-        go_through!(D, 4, X::get::<u32>(ip, sp, acc, facc); ip, sp, mem, len, ctx, acc, facc)
+        go_through!(D, 8, X::get::<u32>(ip, sp, acc, facc); ip, sp, mem, len, ctx, acc, facc)
     }
 }
 
@@ -254,11 +294,11 @@ impl<X: Operand> Index for LoadedTwice<X> {
 
 /// No argument is copied.
 pub(in crate::exec) const NO_COPY: u8 = 0;
-/// Slot @14 to slot @34.
+/// Slot @14 to slot @66.
 pub(in crate::exec) const ONE_COPY: u8 = 1;
-/// The same, and slot @24 to slot @36.
+/// The same, and slot @24 to slot @68.
 pub(in crate::exec) const TWO_COPIES: u8 = 2;
-/// Slot @14 plus imm @20 to slot @34.
+/// Slot @14 plus imm @20 to slot @66.
 pub(in crate::exec) const ADDITION: u8 = 3;
 
 handler! {
@@ -270,43 +310,16 @@ handler! {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
         }
         match COPIES {
-            ONE_COPY | TWO_COPIES => u64::slot(sp, field16(ip, 14)).put(sp, field16(ip, 34)),
-            ADDITION => u32::slot(sp, field16(ip, 14)).wrapping_add(field32(ip, 20)).put(sp, field16(ip, 34)),
+            ONE_COPY | TWO_COPIES => u64::slot(sp, field16(ip, 14)).put(sp, field16(ip, 66)),
+            ADDITION => u32::slot(sp, field16(ip, 14)).wrapping_add(field32(ip, 20)).put(sp, field16(ip, 66)),
             _ => {}
         }
         if COPIES == TWO_COPIES {
-            u64::slot(sp, field16(ip, 24)).put(sp, field16(ip, 36));
+            u64::slot(sp, field16(ip, 24)).put(sp, field16(ip, 68));
         }
         let index = if X::LOADED { loaded } else { X::get(ip, sp, mem, len, acc) };
-        go_through!(D, 6, index.unwrap_or_default(); ip, sp, mem, len, ctx, acc, facc)
+        go_through!(D, 10, index.unwrap_or_default(); ip, sp, mem, len, ctx, acc, facc)
     }
-}
-
-/// What an entry's handler is counted from: any handler will do.
-fn handler_base<D: Dispatch>() -> usize {
-    unused::<D> as Handler as usize
-}
-
-/// The handler of the first instruction of an entry's code: not read from the code, which would be one more load between the
-/// index and a jump that is hard to predict.
-///
-/// # Safety
-/// `entry` is a live entry that is not null.
-#[inline(always)]
-unsafe fn handler_of<D: Dispatch>(entry: *const Entry) -> u64 {
-    // SAFETY: the caller's.
-    unsafe { handler_base::<D>().wrapping_add_signed((*entry).handler as isize) as u64 }
-}
-
-/// The handler of a code cell as entries name it.
-///
-/// # Safety
-/// `code` is a live code cell, finished for the way of dispatch `D`.
-#[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
-pub(in crate::exec) unsafe fn handler_offset<D: Dispatch>(code: *const u8) -> Option<i32> {
-    // SAFETY: the caller's.
-    let word = unsafe { *code.cast::<u64>() } as usize;
-    i32::try_from(word.wrapping_sub(handler_base::<D>()) as isize).ok()
 }
 
 /// Tells a null entry from one of another type.
