@@ -184,6 +184,22 @@ fn addresses(random: &mut Random) -> Vec<(String, Vec<Stmt>, Expr)> {
             Expr::op("i32.shl", computed(), Expr::i32(2)),
         ),
         (
+            "local + (computed << const)",
+            Expr::op(
+                "i32.add",
+                b(),
+                Expr::op("i32.shl", computed(), Expr::i32(2)),
+            ),
+        ),
+        (
+            "(computed << const) + const",
+            Expr::op(
+                "i32.add",
+                Expr::op("i32.shl", computed(), Expr::i32(3)),
+                Expr::i32(20),
+            ),
+        ),
+        (
             "local + (acc << const)",
             Expr::op(
                 "i32.add",

@@ -24,7 +24,7 @@
 //! | cmp    | the first five, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
 //! |        | of integers, then selects (see `SELECT_FORMS`) | d @8, a @10, b @12 or i32 @12, x @16, y @18 |
 //! | un     | s a × {-, _s} | d @8, a @10 |
-//! | load   | s a ss as i p q r m t × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
+//! | load   | s a ss as i p q r m t v w × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
 //! | store  | see `STORE_FORMS` | a @8, b @10, offset u32 @12, more @16 |
 //! | pair   | ss as sa si ai × c {s i} × {-, _s} | d @8, a @10, b @12 or i32 @12, c @16 or i32 @16 |
 //! | special| listed | said in the row's formula |
@@ -435,10 +435,10 @@ pub(crate) const SELECT: u16 = 16;
 pub(crate) const UN_FORMS: [&str; 4] = ["s", "s_s", "a", "a_s"];
 /// Forms of loads by address: slot, accumulator, slot + slot, accumulator + slot, constant,
 /// slot + constant, (index << k) + constant, slot + (index << k) + constant, another memory,
-/// accumulator << k.
-pub(crate) const LOAD_FORMS: [&str; 20] = [
+/// accumulator << k, (accumulator << k) + slot, (accumulator << k) + constant.
+pub(crate) const LOAD_FORMS: [&str; 24] = [
     "s", "s_s", "a", "a_s", "ss", "ss_s", "as", "as_s", "i", "i_s", "p", "p_s", "q", "q_s", "r",
-    "r_s", "m", "m_s", "t", "t_s",
+    "r_s", "m", "m_s", "t", "t_s", "v", "v_s", "w", "w_s",
 ];
 /// Forms of stores: address as for loads, then the value's place.
 pub(crate) const STORE_FORMS: [&str; 18] = [

@@ -58,6 +58,10 @@ pub(in crate::exec) struct Scaled;
 pub(in crate::exec) struct SlotScaled;
 /// Accumulator << k, in the place of the slot.
 pub(in crate::exec) struct AccScaled;
+/// (Accumulator << k, in the place of the slot) + slot @16.
+pub(in crate::exec) struct AccScaledSlot;
+/// (Accumulator << k, in the place of the slot) + imm @16.
+pub(in crate::exec) struct AccScaledImm;
 /// A slot, in another memory.
 pub(in crate::exec) struct OtherMemory;
 
@@ -85,6 +89,12 @@ address!(AccSlot, 24, |ip, sp, acc, AT| (acc as u32)
     .wrapping_add(u32::slot(sp, field16(ip, 16))));
 address!(AccScaled, 16, |ip, sp, acc, AT| (acc as u32)
     << (field16(ip, AT) & 31));
+address!(AccScaledSlot, 24, |ip, sp, acc, AT| ((acc as u32)
+    << (field16(ip, AT) & 31))
+    .wrapping_add(u32::slot(sp, field16(ip, 16))));
+address!(AccScaledImm, 24, |ip, sp, acc, AT| ((acc as u32)
+    << (field16(ip, AT) & 31))
+    .wrapping_add(field32(ip, 16)));
 address!(Const, 16, |ip, sp, acc, AT| 0);
 address!(SlotImm, 24, |ip, sp, acc, AT| u32::slot(
     sp,
