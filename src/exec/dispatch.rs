@@ -37,8 +37,9 @@ macro_rules! handler {
         ) -> u64 {
             // SAFETY: every handler relies on the same facts, established by translating validated code:
             // `ip` is at an instruction of this handler in live code, `sp` is a frame of the function
-            // that the code belongs to, whose stack check covered every slot offset in it, `mem` and
-            // `len` are base and length of the function's memory 0, `ctx` is the running thread's state,
+            // that the code belongs to, every slot offset of which is on the value stack (the call checked the
+            // start, behind the limit lies the red zone, and a function with a larger frame checked that first),
+            // `mem` and `len` are base and length of the function's memory 0, `ctx` is the running thread's state,
             // and addresses in operands are those of live records.
             unsafe { $body }
         }

@@ -9,6 +9,11 @@
 //! A call checks that the new frame starts within the stack, no more: behind the limit every frame has [`RED_ZONE`] bytes,
 //! and a function that needs more begins with a `Frame` instruction.
 //!
+//! A call through a table makes all its checks of the table's entry, and then goes to a code cell that it remembers if
+//! that is the entry's: `ip` then comes from the instruction, not from the entry, so that what follows starts before index and
+//! entry are there if the processor guesses the branch right. What is remembered is never believed, so nothing has to
+//! be forgotten when tables change or code is freed.
+//!
 //! All calls end alike, so that a return and the translation of a callee find what they need at fixed distances below the
 //! return ip: delta @-16 (u16, or u32 in far frames), operands @-14 and @-12, the result's slot @-10 (u16), and the
 //! callee's code or the table @-8.
