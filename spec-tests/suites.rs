@@ -22,6 +22,7 @@ const EXCLUDED: &[(&str, &str)] = &[(
 
 /// Files that are not in the crate, from `spec-tests/extra`.
 const EXTRA: &[(&str, &str)] = &[
+    ("extra/returns.wast", include_str!("extra/returns.wast")),
     (
         "extra/branch_hint.wast",
         include_str!("extra/branch_hint.wast"),

@@ -21,7 +21,7 @@ if [ "${1:-}" = reference ]; then
     *)
       case "$name" in
       dl*) gcc -std=gnu11 -O2 -ffp-contract=off -DDYNAMIC_PAIR native.c dlmain.c dlside.c -lm -o "$out/run" ;;
-      *) gcc -std=gnu11 -O2 -ffp-contract=off native.c "$name.c" -lm -o "$out/run" ;;
+      *) gcc -std=gnu11 -O2 -ffp-contract=off native.c "${name%_shared}.c" -lm -o "$out/run" ;;
       esac
       printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$modules" "$n" "$quick" "$kind" "$("$out/run" "$n")" "$("$out/run" "$quick")"
       ;;
@@ -35,10 +35,10 @@ for name in $NAMES; do
   case "$name" in
   dl*) continue ;;
   esac
-  $CLANG $FLAGS -c "$name.c" -o "$name.o"
+  $CLANG $FLAGS -c "${name%_shared}.c" -o "$name.o"
   case "$name" in
   # Loadable modules need a table that is exported and can grow; engines must not rely on its contents.
-  calls_indirect) $LINK $PAGES --export-table --growable-table "$name.o" -o "$name.wasm" ;;
+  calls_indirect | *_shared) $LINK $PAGES --export-table --growable-table "$name.o" -o "$name.wasm" ;;
   *) $LINK $PAGES "$name.o" -o "$name.wasm" ;;
   esac
 done

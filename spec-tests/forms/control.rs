@@ -2,7 +2,7 @@
 
 use super::harness::Group;
 use super::language::{Expr, Function, Stmt};
-use super::operators::{BINARY, Ty, unary};
+use super::operators::{BINARY, Ty, load_of, store_of, unary};
 use super::shapes::{
     CALLS, Consumer, MAIN_PRODUCERS, PRODUCERS, Producer, Random, address_arguments, arguments,
     consume, function, identity, local, param, produce, second, standard_params,
@@ -182,6 +182,106 @@ fn recursion(group: &mut Group, ty: Ty) {
             count,
             vec![vec![0, one], vec![40, one]],
         );
+    }
+}
+
+/// Calls through the table whose index is in a local, was just computed, or was just loaded, once or through a pointer, with no,
+/// one or two arguments that are locals, or one that is a local plus a constant.
+pub fn through(group: &mut Group, ty: Ty) {
+    let name = ty.name();
+    let parameters = [
+        Vec::new(),
+        vec![Ty::I32],
+        vec![Ty::I32, Ty::I32],
+        vec![Ty::I32],
+    ];
+    let word = load_of(Ty::I32);
+    let own = || Expr::Local(0);
+    let computed = || Expr::op("i32.mul", own(), Expr::i32(1));
+    for (list, params) in parameters.iter().enumerate() {
+        let mut value = Expr::Const(ty, 0);
+        for (k, weight) in (0..params.len() as u32).zip([3, 5]) {
+            let argument = Expr::op("i32.mul", Expr::Local(k), Expr::i32(weight));
+            let argument = match ty {
+                Ty::I32 => argument,
+                _ => Expr::unary(
+                    unary(match ty {
+                        Ty::I64 => "i64.extend_i32_u",
+                        Ty::F32 => "f32.convert_i32_s",
+                        _ => "f64.convert_i32_s",
+                    }),
+                    argument,
+                ),
+            };
+            value = Expr::op(&format!("{name}.add"), value, argument);
+        }
+        let callee = Function {
+            params: params.clone(),
+            locals: Vec::new(),
+            result: ty,
+            body: Vec::new(),
+            value,
+            tail: false,
+        };
+        let target = group.test(format!("target {list}"), callee, Vec::new());
+        let arguments = || match list {
+            1 => vec![Expr::Local(1)],
+            2 => vec![Expr::Local(1), Expr::Local(0)],
+            3 => vec![Expr::op("i32.add", Expr::Local(1), Expr::i32(24))],
+            _ => Vec::new(),
+        };
+        let target = i32::try_from(target).unwrap_or(0);
+        let indices = [
+            ("local", Expr::Local(2)),
+            (
+                "computed",
+                Expr::op("i32.mul", Expr::Local(2), Expr::i32(1)),
+            ),
+            ("loaded", Expr::load(word, 8, own())),
+            ("loaded, computed", Expr::load(word, 8, computed())),
+            (
+                "through a pointer",
+                Expr::load(word, 4, Expr::load(word, 12, own())),
+            ),
+            (
+                "through a computed pointer",
+                Expr::load(word, 4, Expr::load(word, 12, computed())),
+            ),
+        ];
+        for (kind, index) in indices {
+            // The index at 8, a pointer at 12, and the index 4 bytes behind where that points.
+            let at = |address: i32, offset: u32, value: i32| {
+                Stmt::Store(
+                    store_of(Ty::I32),
+                    offset,
+                    Expr::i32(address),
+                    Expr::i32(value),
+                )
+            };
+            let caller = Function {
+                params: vec![Ty::I32, Ty::I32],
+                locals: vec![Ty::I32, ty],
+                result: ty,
+                body: vec![
+                    at(64, 8, target),
+                    at(64, 12, 256),
+                    at(256, 4, target),
+                    Stmt::Set(2, Expr::i32(target)),
+                ],
+                value: Expr::CallIndirect {
+                    like: target as u32,
+                    arguments: arguments(),
+                    index: Box::new(index),
+                },
+                tail: false,
+            };
+            group.test(
+                format!("call {list} with an index that is {kind}"),
+                caller,
+                // An address out of bounds, too: only where the index is loaded does it trap.
+                vec![vec![64, 7], vec![64, 1 << 31], vec![0x7fff_ffff, 7]],
+            );
+        }
     }
 }
 

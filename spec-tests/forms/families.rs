@@ -16,7 +16,7 @@ pub fn names() -> Vec<String> {
     let mut names = Vec::new();
     for ty in Ty::ALL {
         for family in [
-            "binary", "unary", "load", "store", "select", "calls", "frames", "pairs",
+            "binary", "unary", "load", "store", "select", "calls", "through", "frames", "pairs",
         ] {
             names.push(format!("{family}-{}", ty.name()));
         }
@@ -61,6 +61,7 @@ pub fn build(name: &str) -> Group {
         "store" => stores(&mut group, random, ty),
         "select" => selects(&mut group, random, ty),
         "calls" => control::calls(&mut group, random, ty),
+        "through" => control::through(&mut group, ty),
         "frames" => control::frames(&mut group, random, ty),
         "counted-loops" => control::counted_loops(&mut group, random),
         "bulk" => bulk(&mut group, random),
@@ -185,6 +186,22 @@ fn addresses(random: &mut Random) -> Vec<(String, Vec<Stmt>, Expr)> {
         (
             "acc << const",
             Expr::op("i32.shl", computed(), Expr::i32(2)),
+        ),
+        (
+            "local + (computed << const)",
+            Expr::op(
+                "i32.add",
+                b(),
+                Expr::op("i32.shl", computed(), Expr::i32(2)),
+            ),
+        ),
+        (
+            "(computed << const) + const",
+            Expr::op(
+                "i32.add",
+                Expr::op("i32.shl", computed(), Expr::i32(3)),
+                Expr::i32(20),
+            ),
         ),
         (
             "local + (acc << const)",

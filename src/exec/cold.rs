@@ -99,9 +99,6 @@ pub(super) unsafe extern "C" fn translate(ctx: *mut Ctx, func: *mut FuncRec, sp:
         if let Err(error) = super::compile::compile((*ctx).core, func) {
             return fail(ctx, error);
         }
-        if sp as usize + (*func).frame as usize > (*ctx).limit as usize {
-            return TrapCode::StackOverflow as u64;
-        }
         patch_caller(func, sp);
     }
     DONE
@@ -122,7 +119,6 @@ pub(super) unsafe fn patch_caller(func: *mut FuncRec, sp: *mut u8) {
         let stub = (*func).stub.as_ptr() as u64;
         let calls = |length, ops: &[Op]| is_one_of(func, *return_ip.sub(length).cast::<u64>(), ops);
         if *code == stub && (calls(24, &CALLS) || calls(32, &LONG_CALLS)) {
-            *return_ip.sub(12).cast::<u32>() = (*func).frame;
             *code = (*func).code as u64;
         }
     }

@@ -156,7 +156,6 @@ impl Environment for InstanceEnvironment {
             let func = super::resolved((&(*self.instance).funcs)[index as usize]);
             Callee {
                 code: super::code_for_memory(self.core, func, self.memory()) as u64,
-                frame: super::frame_for_memory(func, self.memory()),
                 is_host: matches!((*func).kind, FuncKind::Host(_)),
             }
         }

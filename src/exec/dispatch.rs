@@ -3,12 +3,13 @@
 //!
 //! Registers of the machine: `ip` the instruction, `sp` the frame, `mem` and `len` base and length of
 //! memory 0, `ctx` the thread's state, `acc` the integer accumulator, `facc` the float accumulator.
-//! Six integers and a float: stable Rust turns a tail-position call into a jump only as long as all
+//! The return ip of the running function travels beside the float accumulator ([`Floats`]).
+//! Six integers and two floats: stable Rust turns a tail-position call into a jump only as long as all
 //! arguments are in registers and the handler keeps no address-taken locals or values to drop.
 //!
 //! A handler returns when the run ends (a code below [`CODES`]) or, in loop dispatch, the next `ip`.
 
-use crate::runtime::records::Ctx;
+use crate::runtime::records::{Ctx, Floats};
 use crate::trap::TrapCode;
 
 /// Returned by the handler that ends a run.
@@ -19,11 +20,11 @@ pub(crate) const CODES: u64 = 256;
 /// A handler.
 #[cfg(target_arch = "x86_64")]
 pub(crate) type Handler =
-    unsafe extern "sysv64" fn(*const u8, *mut u8, *mut u8, usize, *mut Ctx, u64, f64) -> u64;
+    unsafe extern "sysv64" fn(*const u8, *mut u8, *mut u8, usize, *mut Ctx, u64, Floats) -> u64;
 /// A handler.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) type Handler =
-    unsafe extern "C" fn(*const u8, *mut u8, *mut u8, usize, *mut Ctx, u64, f64) -> u64;
+    unsafe extern "C" fn(*const u8, *mut u8, *mut u8, usize, *mut Ctx, u64, Floats) -> u64;
 
 /// Writes a handler: its generics in brackets, its name, the registers, the body.
 macro_rules! handler {
@@ -32,12 +33,13 @@ macro_rules! handler {
         #[cfg(target_arch = "x86_64")]
         #[allow(unused_variables, clippy::too_many_arguments)]
         pub(in crate::exec) unsafe extern "sysv64" fn $name<$($generics)*>(
-            $ip: *const u8, $sp: *mut u8, $mem: *mut u8, $len: usize, $ctx: *mut Ctx, $acc: u64, $facc: f64,
+            $ip: *const u8, $sp: *mut u8, $mem: *mut u8, $len: usize, $ctx: *mut Ctx, $acc: u64, $facc: $crate::runtime::records::Floats,
         ) -> u64 {
             // SAFETY: every handler relies on the same facts, established by translating validated code:
             // `ip` is at an instruction of this handler in live code, `sp` is a frame of the function
-            // that the code belongs to, whose stack check covered every slot offset in it, `mem` and
-            // `len` are base and length of the function's memory 0, `ctx` is the running thread's state,
+            // that the code belongs to, every slot offset of which is on the value stack (the call checked the
+            // start, behind the limit lies the red zone, and a function with a larger frame checked that first),
+            // `mem` and `len` are base and length of the function's memory 0, `ctx` is the running thread's state,
             // and addresses in operands are those of live records.
             unsafe { $body }
         }
@@ -45,7 +47,7 @@ macro_rules! handler {
         #[cfg(not(target_arch = "x86_64"))]
         #[allow(unused_variables, clippy::too_many_arguments)]
         pub(in crate::exec) unsafe extern "C" fn $name<$($generics)*>(
-            $ip: *const u8, $sp: *mut u8, $mem: *mut u8, $len: usize, $ctx: *mut Ctx, $acc: u64, $facc: f64,
+            $ip: *const u8, $sp: *mut u8, $mem: *mut u8, $len: usize, $ctx: *mut Ctx, $acc: u64, $facc: $crate::runtime::records::Floats,
         ) -> u64 {
             // SAFETY: as above.
             unsafe { $body }
@@ -70,7 +72,7 @@ pub(crate) trait Dispatch: 'static {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64;
 
     /// As `next`, for the taken arm of a branch on data: a jump of its own, so that what comes behind the two arms is
@@ -86,7 +88,7 @@ pub(crate) trait Dispatch: 'static {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64 {
         // SAFETY: the caller's.
         unsafe { Self::next(ip, sp, mem, len, ctx, acc, facc) }
@@ -105,7 +107,7 @@ pub(crate) trait Dispatch: 'static {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64;
 }
 
@@ -125,7 +127,7 @@ impl Dispatch for Tail {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64 {
         // SAFETY: word 0 of an instruction in finished code is its handler's address. The empty instruction
         // sequence hides the word from LLVM, which would join the two arms' jumps.
@@ -144,7 +146,7 @@ impl Dispatch for Tail {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64 {
         // SAFETY: word 0 of an instruction in finished code is its handler's address.
         unsafe {
@@ -162,7 +164,7 @@ impl Dispatch for Tail {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64 {
         // SAFETY: the caller read word 0 of the instruction at `ip`.
         unsafe {
@@ -186,7 +188,7 @@ impl Dispatch for Loop {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64 {
         // SAFETY: `ctx` is the running thread's state.
         unsafe {
@@ -208,7 +210,7 @@ impl Dispatch for Loop {
         len: usize,
         ctx: *mut Ctx,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> u64 {
         // SAFETY: as the caller's.
         unsafe { Loop::next(ip, sp, mem, len, ctx, acc, facc) }
@@ -232,7 +234,7 @@ pub(crate) unsafe fn run_loop<const COUNT: bool>(
     // SAFETY: `ctx` is the running thread's state; `next` leaves all registers in it, and a handler
     // that returns an address returns that of the next instruction.
     unsafe {
-        Loop::next(ip, sp, mem, len, ctx, 0, 0.0);
+        Loop::next(ip, sp, mem, len, ctx, 0, Floats::default());
         loop {
             let mut word = *ip.cast::<u64>();
             if COUNT {

@@ -21,7 +21,7 @@ use crate::ir::ops::Family;
 use crate::runtime::Store;
 use crate::runtime::deferred::final_target as resolved;
 use crate::runtime::records::{
-    Entry, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, TableRec,
+    Entry, Floats, FuncKind, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
 };
 use crate::runtime::store::StoreCore;
 use crate::trap::{Trap, TrapCode};
@@ -82,8 +82,12 @@ unsafe fn code_for_memory(
         if (*func).thunk.is_null() {
             let words = table::words((*core).engine.config());
             let word = |form| words[usize::from(Family::SwitchMemory.form(form).0)];
+            // As in a call, the slot of the result is named below the return ip: the first one, or a dead one (that of
+            // the return ip), which even a host function without a result may write.
+            let keep = u64::from((*func).params.max((*func).results)) * 8;
+            let result = if (*func).results == 1 { 0 } else { keep + 16 };
             let code = Code {
-                words: Box::new([word(0), func as u64, word(1), func as u64]),
+                words: Box::new([word(0), result << 48, func as u64, word(1), func as u64]),
                 group: (*func).group,
                 record: std::ptr::null_mut(),
                 places: Box::default(),
@@ -94,28 +98,15 @@ unsafe fn code_for_memory(
     }
 }
 
-/// Frame that a call needs, with room for a thunk around the function.
-unsafe fn frame_for_memory(func: *mut FuncRec, memory: *mut MemoryRec) -> u32 {
-    // SAFETY: `func` is a live record.
-    unsafe {
-        let direct = (*func).mem.is_null() || (*func).mem == memory;
-        if direct {
-            (*func).frame
-        } else {
-            u32::from((*func).params.max((*func).results)) * 8 + 32
-        }
-    }
-}
-
 unsafe fn entry(core: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) -> Entry {
     // SAFETY: the hook's contract.
     unsafe {
         let func = resolved(func);
-        let home = (*table).home;
+        let code = code_for_memory(core, func, (*table).home);
         Entry {
-            code: code_for_memory(core, func, home),
+            code,
             ty: (*func).ty,
-            frame: frame_for_memory(func, home),
+            unused: 0,
         }
     }
 }
@@ -179,9 +170,10 @@ unsafe fn call(
         let words = &raw mut *(*core).stack;
         let size = words.len() * 8;
         let stack = words.cast::<u8>();
-        let sp = stack.add((*core).stack_top);
+        // A return reads the return ip of the frame that it goes to: the entry's is a word of no meaning.
+        let sp = stack.add((*core).stack_top + 8);
         let counted = usize::from((*func).params.max((*func).results)) * 8;
-        (*ctx).limit = stack.add(size);
+        (*ctx).limit = stack.add(size - RED_ZONE);
         (*ctx).core = core;
         (*ctx).store = store;
         let new = sp.add(16);
@@ -192,7 +184,8 @@ unsafe fn call(
         let word = |op: crate::ir::ops::Op| words[usize::from(op.0)];
         let mut cell = [
             word(Family::Call.form(0)),
-            16 | u64::from((*func).frame) << 32,
+            // The frame, and a slot for the result that nobody reads: that of the return ip.
+            16 | 8 << 48,
             (*func).code as u64,
             word(Family::Halt.form(0)),
             0,
@@ -216,7 +209,7 @@ unsafe fn call(
         let ip = cell.as_mut_ptr().cast_const().cast::<u8>();
         let code = if table::uses_tail_calls(config) {
             let handler = std::mem::transmute::<u64, dispatch::Handler>(*ip.cast::<u64>());
-            handler(ip, sp, mem, len, ctx, 0, 0.0)
+            handler(ip, sp, mem, len, ctx, 0, Floats::default())
         } else if config.op_coverage {
             dispatch::run_loop::<true>(ip, sp, mem, len, ctx)
         } else {
@@ -227,7 +220,7 @@ unsafe fn call(
         let result = if code == DONE {
             match results {
                 0 => {}
-                1 if is_float => slots[0] = (*ctx).facc.to_bits(),
+                1 if is_float => slots[0] = (*ctx).facc.value.to_bits(),
                 1 => slots[0] = (*ctx).acc,
                 count => std::ptr::copy_nonoverlapping(
                     new.cast::<u64>(),

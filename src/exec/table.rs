@@ -315,6 +315,10 @@ fn load_forms<D: Dispatch, L: Load>() -> Vec<Handler> {
         load::<D, L, OtherMemory, true>,
         load::<D, L, AccScaled, false>,
         load::<D, L, AccScaled, true>,
+        load::<D, L, AccScaledSlot, false>,
+        load::<D, L, AccScaledSlot, true>,
+        load::<D, L, AccScaledImm, false>,
+        load::<D, L, AccScaledImm, true>,
     ]
 }
 

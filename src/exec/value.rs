@@ -3,6 +3,8 @@
 //! Fields are loaded one by one with narrow loads: with six integer arguments only three scratch
 //! registers are left, and a handler that unpacks one word needs more and pushes.
 
+use crate::runtime::records::Floats;
+
 /// A u16 field at byte `at` of the instruction.
 ///
 /// # Safety
@@ -61,9 +63,9 @@ pub(super) trait Value: Copy {
     /// The slot is in the frame.
     unsafe fn put(self, sp: *mut u8, offset: usize);
     /// From the accumulators.
-    fn of(acc: u64, facc: f64) -> Self;
+    fn of(acc: u64, facc: Floats) -> Self;
     /// Into the accumulators.
-    fn spread(self, acc: u64, facc: f64) -> (u64, f64);
+    fn spread(self, acc: u64, facc: Floats) -> (u64, Floats);
     /// From an immediate: 32 bits at `narrow`, or a word at `wide`.
     ///
     /// # Safety
@@ -91,11 +93,11 @@ macro_rules! integer {
                 unsafe { *sp.add(offset).cast::<u64>() = self as $through as u64 }
             }
             #[inline(always)]
-            fn of(acc: u64, _facc: f64) -> Self {
+            fn of(acc: u64, _facc: Floats) -> Self {
                 acc as $ty
             }
             #[inline(always)]
-            fn spread(self, _acc: u64, facc: f64) -> (u64, f64) {
+            fn spread(self, _acc: u64, facc: Floats) -> (u64, Floats) {
                 (self as $through as u64, facc)
             }
             #[inline(always)]
@@ -136,12 +138,12 @@ impl Value for f64 {
         unsafe { *sp.add(offset).cast::<f64>() = self }
     }
     #[inline(always)]
-    fn of(_acc: u64, facc: f64) -> Self {
-        facc
+    fn of(_acc: u64, facc: Floats) -> Self {
+        facc.value
     }
     #[inline(always)]
-    fn spread(self, acc: u64, _facc: f64) -> (u64, f64) {
-        (acc, self)
+    fn spread(self, acc: u64, facc: Floats) -> (u64, Floats) {
+        (acc, facc.with(self))
     }
     #[inline(always)]
     unsafe fn imm(ip: *const u8, _narrow: usize, wide: usize) -> Self {
@@ -168,12 +170,12 @@ impl Value for f32 {
         unsafe { *sp.add(offset).cast::<u64>() = u64::from(self.to_bits()) }
     }
     #[inline(always)]
-    fn of(_acc: u64, facc: f64) -> Self {
-        f32::from_bits(facc.to_bits() as u32)
+    fn of(_acc: u64, facc: Floats) -> Self {
+        f32::from_bits(facc.value.to_bits() as u32)
     }
     #[inline(always)]
-    fn spread(self, acc: u64, _facc: f64) -> (u64, f64) {
-        (acc, f64::from_bits(u64::from(self.to_bits())))
+    fn spread(self, acc: u64, facc: Floats) -> (u64, Floats) {
+        (acc, facc.with(f64::from_bits(u64::from(self.to_bits()))))
     }
     #[inline(always)]
     unsafe fn imm(ip: *const u8, _narrow: usize, wide: usize) -> Self {
@@ -194,7 +196,7 @@ pub(super) trait Operand: 'static {
     ///
     /// # Safety
     /// The instruction at `ip` has this operand.
-    unsafe fn get<V: Value>(ip: *const u8, sp: *mut u8, acc: u64, facc: f64) -> V;
+    unsafe fn get<V: Value>(ip: *const u8, sp: *mut u8, acc: u64, facc: Floats) -> V;
 }
 
 /// The slot whose offset is the u16 field at byte `AT`.
@@ -209,28 +211,28 @@ pub(super) struct Short<const AT: usize>;
 impl<const AT: usize> Operand for Short<AT> {
     const IMMEDIATE: bool = true;
     #[inline(always)]
-    unsafe fn get<V: Value>(ip: *const u8, _sp: *mut u8, _acc: u64, _facc: f64) -> V {
+    unsafe fn get<V: Value>(ip: *const u8, _sp: *mut u8, _acc: u64, _facc: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::short(ip, AT) }
     }
 }
 impl<const AT: usize> Operand for S<AT> {
     #[inline(always)]
-    unsafe fn get<V: Value>(ip: *const u8, sp: *mut u8, _acc: u64, _facc: f64) -> V {
+    unsafe fn get<V: Value>(ip: *const u8, sp: *mut u8, _acc: u64, _facc: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::slot(sp, field16(ip, AT)) }
     }
 }
 impl Operand for A {
     #[inline(always)]
-    unsafe fn get<V: Value>(_ip: *const u8, _sp: *mut u8, acc: u64, facc: f64) -> V {
+    unsafe fn get<V: Value>(_ip: *const u8, _sp: *mut u8, acc: u64, facc: Floats) -> V {
         V::of(acc, facc)
     }
 }
 impl<const NARROW: usize, const WIDE: usize> Operand for I<NARROW, WIDE> {
     const IMMEDIATE: bool = true;
     #[inline(always)]
-    unsafe fn get<V: Value>(ip: *const u8, _sp: *mut u8, _acc: u64, _facc: f64) -> V {
+    unsafe fn get<V: Value>(ip: *const u8, _sp: *mut u8, _acc: u64, _facc: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::imm(ip, NARROW, WIDE) }
     }

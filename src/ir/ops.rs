@@ -24,7 +24,7 @@
 //! | cmp    | the first five, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
 //! |        | of integers, then selects (see `SELECT_FORMS`) | d @8, a @10, b @12 or i32 @12, x @16, y @18 |
 //! | un     | s a × {-, _s} | d @8, a @10 |
-//! | load   | s a ss as i p q r m t × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
+//! | load   | s a ss as i p q r m t v w × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
 //! | store  | see `STORE_FORMS` | a @8, b @10, offset u32 @12, more @16 |
 //! | pair   | ss as sa si ai × c {s i} × {-, _s} | d @8, a @10, b @12 or i32 @12, c @16 or i32 @16 |
 //! | special| listed | said in the row's formula |
@@ -288,15 +288,15 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [i32 add_two::<D>];
         AddMemory "acc = 4 bytes at slot @10 + offset @12 += imm @16; also to d @8"
             [acc add_memory::<D, false>, s add_memory::<D, true>];
-        LoadTwo "t = 4 bytes at slot @10 + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
-            [word load_two::<D, formula::I32Load, false, false, false>, word_s load_two::<D, formula::I32Load, false, false, true>,
-             word_kept load_two::<D, formula::I32Load, false, true, false>, word_kept_s load_two::<D, formula::I32Load, false, true, true>,
-             unused unused::<D>, unused unused::<D>,
-             word_p_kept load_two::<D, formula::I32Load, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, true, true, true>,
-             byte load_two::<D, formula::I32Load8U, false, false, false>, byte_s load_two::<D, formula::I32Load8U, false, false, true>,
-             byte_kept load_two::<D, formula::I32Load8U, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, false, true, true>,
-             unused unused::<D>, unused unused::<D>,
-             byte_p_kept load_two::<D, formula::I32Load8U, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, true, true, true>];
+        LoadTwo "t = 4 bytes at slot @10 (_a: acc) + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
+            [word load_two::<D, formula::I32Load, Slot, false, false, false>, word_s load_two::<D, formula::I32Load, Slot, false, false, true>,
+             word_kept load_two::<D, formula::I32Load, Slot, false, true, false>, word_kept_s load_two::<D, formula::I32Load, Slot, false, true, true>,
+             word_a load_two::<D, formula::I32Load, Acc, false, false, false>, word_a_s load_two::<D, formula::I32Load, Acc, false, false, true>,
+             word_p_kept load_two::<D, formula::I32Load, Slot, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, Slot, true, true, true>,
+             byte load_two::<D, formula::I32Load8U, Slot, false, false, false>, byte_s load_two::<D, formula::I32Load8U, Slot, false, false, true>,
+             byte_kept load_two::<D, formula::I32Load8U, Slot, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, Slot, false, true, true>,
+             byte_a load_two::<D, formula::I32Load8U, Acc, false, false, false>, byte_a_s load_two::<D, formula::I32Load8U, Acc, false, false, true>,
+             byte_p_kept load_two::<D, formula::I32Load8U, Slot, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, Slot, true, true, true>];
         LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
             [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
              z_s_s load_branch::<D, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load, Slot, true, true>,
@@ -344,22 +344,38 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [n enter_n::<D>, z1 enter::<D, 1>, z2 enter::<D, 2>, z3 enter::<D, 3>, z4 enter::<D, 4>, z6 enter::<D, 6>, z8 enter::<D, 8>];
         Check "fuel -= @12 | poll | both"
             [fuel check::<D, true, false>, poll check::<D, false, true>, both check::<D, true, true>];
-        Call "callee frame at sp + @8, frame size @12, code @16; last argument in acc | facc goes to slot @10 first"
+        Frame "traps if sp + @12 is behind the limit: first in functions whose frame is larger than the red zone"
+            [check frame::<D>];
+        Call "callee frame at sp + @8, result to slot @14, code @16; last argument in acc | facc goes to slot @10 first"
             [plain call::<D>, a call_last::<D, true>, f call_last::<D, false>];
-        CallCopy "the same with frame size @20, code @24; before it @10 = slot @12, or two: and @16 = slot @18, or @10 = imm @12, or @10 = u32 slot @16 + imm @12"
+        CallCopy "frame @16, result @22, code @24; before it @18 = slot @8, or two: and @20 = slot @10, or @18 = imm @12, or @18 = u32 slot @8 + imm @12"
             [s call_copy::<D>, s2 call_copy_two::<D>, i call_imm::<D>, add call_add::<D>];
-        CallFar "callee frame at sp + u32 @8, frame size @12, code @16"
+        CallFar "callee frame at sp + u32 @8, result @14, code @16"
             [plain call_far::<D>];
-        CallIndirect "index slot @10 | acc, callee frame at sp + @8, type @12, table @16, its home is this function's memory"
-            [s call_indirect::<D, S<10>>, a call_indirect::<D, A>];
-        CallAny "index slot @24 | acc, callee frame at sp + u32 @8, type @12, table @16, any memory"
-            [s call_any::<D, S<24>>, a call_any::<D, A>];
-        TailCall "arguments from offset @8 (u32) count @28 to the frame's start, frame size @12, code @16"
+        CallIndirect "type @8, index slot @12 | acc, cells @16, frame @48, result @54, table @56, its home is this function's memory"
+            [s call_indirect::<D, S<12>>, a call_indirect::<D, A>];
+        CallThrough "type @8; index: slot @12 | acc, or 4 bytes at that + @16, or 4 bytes at those + @28; then arguments: @66 = slot @14, or that and @68 = slot @24, or @66 = u32 slot @14 + imm @20; cells @32, frame @64, result @70, table @72"
+            [unused unused::<D>, s_s call_through::<D, Held<S<12>>, ONE_COPY>,
+             s_s2 call_through::<D, Held<S<12>>, TWO_COPIES>, s_add call_through::<D, Held<S<12>>, ADDITION>,
+             unused unused::<D>, a_s call_through::<D, Held<A>, ONE_COPY>,
+             a_s2 call_through::<D, Held<A>, TWO_COPIES>, a_add call_through::<D, Held<A>, ADDITION>,
+             ls call_through::<D, Loaded<S<12>>, NO_COPY>, ls_s call_through::<D, Loaded<S<12>>, ONE_COPY>,
+             ls_s2 call_through::<D, Loaded<S<12>>, TWO_COPIES>, ls_add call_through::<D, Loaded<S<12>>, ADDITION>,
+             la call_through::<D, Loaded<A>, NO_COPY>, la_s call_through::<D, Loaded<A>, ONE_COPY>,
+             la_s2 call_through::<D, Loaded<A>, TWO_COPIES>, la_add call_through::<D, Loaded<A>, ADDITION>,
+             vs call_through::<D, LoadedTwice<S<12>>, NO_COPY>, vs_s call_through::<D, LoadedTwice<S<12>>, ONE_COPY>,
+             vs_s2 call_through::<D, LoadedTwice<S<12>>, TWO_COPIES>, vs_add call_through::<D, LoadedTwice<S<12>>, ADDITION>,
+             va call_through::<D, LoadedTwice<A>, NO_COPY>, va_s call_through::<D, LoadedTwice<A>, ONE_COPY>,
+             va_s2 call_through::<D, LoadedTwice<A>, TWO_COPIES>, va_add call_through::<D, LoadedTwice<A>, ADDITION>];
+        CallAny "type @8, index slot @12 | acc, frame u32 @16, result @22, table @24, any memory"
+            [s call_any::<D, S<12>>, a call_any::<D, A>];
+        TailCall "arguments from offset @8 (u32) count @28 to the frame's start, code @16"
             [plain tail_call::<D>];
         TailCallAny "the same; index slot @24 | acc, type @12, table @16"
             [s tail_call_any::<D, S<24>>, a tail_call_any::<D, A>];
-        Return "to the caller; result in acc | facc already, from slot @10, from imm @12 (i32, sign-extended); cell @16 = u32 slot @8 + imm @12 before"
-            [acc ret::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>, sum_acc ret_sum::<D>, sum_s ret_sum_slot::<D>];
+        Return "to the caller, result also to the slot that its call names; result none, in acc | facc already, from slot @10, from imm @12 (i32, sign-extended); cell @16 = u32 slot @8 + imm @12 before"
+            [acc ret_acc::<D>, s ret_slot::<D>, f ret_slot_f::<D>, i ret_imm::<D>, sum_acc ret_sum_acc::<D>, sum_s ret_sum_slot::<D>,
+             none ret::<D>, facc ret_facc::<D>, sum_none ret_sum::<D>, sum_facc ret_sum_facc::<D>];
         Lazy "stub of a function without code: translates it, then calls it"
             [stub lazy::<D>];
         Forward "stub of a translated function: goes to its code"
@@ -370,7 +386,7 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
             [stub deferred::<D>];
         Trampoline "stub that calls through a table, dropping surplus arguments"
             [stub trampoline::<D>];
-        SwitchMemory "around a call into another memory: record @8"
+        SwitchMemory "around a call into another memory: record @16, then the cell to return to: record @8"
             [call switch_call::<D>, ret switch_ret::<D>];
         MemorySize "acc = pages of memory 0"
             [acc memory_size::<D, false>, s memory_size::<D, true>];
@@ -427,10 +443,10 @@ pub(crate) const SELECT: u16 = 16;
 pub(crate) const UN_FORMS: [&str; 4] = ["s", "s_s", "a", "a_s"];
 /// Forms of loads by address: slot, accumulator, slot + slot, accumulator + slot, constant,
 /// slot + constant, (index << k) + constant, slot + (index << k) + constant, another memory,
-/// accumulator << k.
-pub(crate) const LOAD_FORMS: [&str; 20] = [
+/// accumulator << k, (accumulator << k) + slot, (accumulator << k) + constant.
+pub(crate) const LOAD_FORMS: [&str; 24] = [
     "s", "s_s", "a", "a_s", "ss", "ss_s", "as", "as_s", "i", "i_s", "p", "p_s", "q", "q_s", "r",
-    "r_s", "m", "m_s", "t", "t_s",
+    "r_s", "m", "m_s", "t", "t_s", "v", "v_s", "w", "w_s",
 ];
 /// Forms of stores: address as for loads, then the value's place.
 pub(crate) const STORE_FORMS: [&str; 18] = [
@@ -603,6 +619,17 @@ impl Op {
     pub fn returning(self) -> Option<Op> {
         let plain = self.family() < BINARY && self.form() < 10 && self.form().is_multiple_of(2);
         plain.then(|| Op(self.0 - self.form() + RETURNS + self.form() / 2))
+    }
+
+    /// Words of a call; the last but one says where the callee's frame is and, in its upper 16 bits, which slot gets the result.
+    pub fn call_words(self) -> Option<usize> {
+        match LIST.get(self.family())? {
+            Family::Call | Family::CallFar => Some(3),
+            Family::CallCopy | Family::CallAny => Some(4),
+            Family::CallIndirect => Some(8),
+            Family::CallThrough => Some(10),
+            _ => None,
+        }
     }
 
     /// Whether it only reads slots, accumulators and memory, writes slots and accumulators, and goes on behind itself.

@@ -9,6 +9,7 @@
 use super::budget::Share;
 use super::pages::Reservation;
 use crate::error::{Error, ErrorKind, Result};
+pub(crate) use crate::ir::RED_ZONE;
 use crate::ir::code::GroupRanges;
 use crate::module::{FuncType, GlobalType, Module, RefType};
 use smallvec::SmallVec;
@@ -22,8 +23,8 @@ pub(crate) struct Entry {
     pub code: *const u8,
     /// Canonical type id; [`Entry::NULL_TYPE`] if the entry is null.
     pub ty: u32,
-    /// Bytes of stack that the function needs above its frame's start.
-    pub frame: u32,
+    /// Makes the entry 16 bytes.
+    pub unused: u32,
 }
 
 impl Entry {
@@ -33,7 +34,7 @@ impl Entry {
     pub const NULL: Entry = Entry {
         code: std::ptr::null(),
         ty: Entry::NULL_TYPE,
-        frame: 0,
+        unused: 0,
     };
 }
 
@@ -172,16 +173,50 @@ impl InstanceRec {
     }
 }
 
+/// What handlers carry in float registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Floats {
+    /// The float accumulator.
+    pub value: f64,
+    /// The return ip of the running function, as bits; it is in the frame, too. A return takes it from here, because on its
+    /// way through memory it would wait for the address of the frame; an integer register is not to be had.
+    link: f64,
+}
+
+impl Floats {
+    /// With another value.
+    #[inline(always)]
+    pub fn with(self, value: f64) -> Floats {
+        Floats { value, ..self }
+    }
+
+    /// The return ip.
+    #[inline(always)]
+    pub fn link(self) -> *const u8 {
+        self.link.to_bits() as *const u8
+    }
+
+    /// With another return ip.
+    #[inline(always)]
+    pub fn linked(self, link: u64) -> Floats {
+        Floats {
+            link: f64::from_bits(link),
+            ..self
+        }
+    }
+}
+
 /// State of a running thread of guest code that handlers reach through one pointer.
 #[repr(C)]
 pub(crate) struct Ctx {
-    /// First address behind the usable value stack.
+    /// Greatest address at which a frame may start: there are [`RED_ZONE`] bytes of the value stack above it.
     pub limit: *mut u8,
     /// The memory whose base and length are in the registers; null if none.
     pub memory: *mut MemoryRec,
     /// Accumulators at the end of a run.
     pub acc: u64,
-    pub facc: f64,
+    pub facc: Floats,
     /// Where the run stopped: instruction and frame.
     pub ip: *const u8,
     pub sp: *mut u8,

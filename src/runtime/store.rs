@@ -9,7 +9,9 @@ use super::budget::Budget;
 use super::func::Func;
 use super::group::{Group, Groups};
 use super::limits::{InterruptHandle, Limiter, ResourceLimiter, erase};
-use super::records::{Ctx, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, TableRec};
+use super::records::{
+    Ctx, Floats, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
+};
 use super::release::release;
 use super::{Global, Instance, Memory, Table};
 use crate::config::Engine;
@@ -116,7 +118,7 @@ impl<T: 'static> Store<T> {
     /// An empty store whose code is run by `hooks`. (`Store::new` sits in `exec`.)
     pub(crate) fn with_hooks(engine: &Engine, data: T, hooks: &'static Hooks) -> Store<T> {
         let limits = &engine.config().limits;
-        let words = limits.stack_bytes / size_of::<u64>();
+        let words = limits.stack_bytes.saturating_add(RED_ZONE) / size_of::<u64>();
         let core = StoreCore {
             engine: engine.clone(),
             id: new_store_id(),
@@ -125,7 +127,7 @@ impl<T: 'static> Store<T> {
                 limit: null_mut(),
                 memory: null_mut(),
                 acc: 0,
-                facc: 0.0,
+                facc: Floats::default(),
                 ip: null(),
                 sp: null_mut(),
                 loop_mem: null_mut(),
@@ -153,7 +155,7 @@ impl<T: 'static> Store<T> {
         };
         let mut inner = Box::new(StoreInner { core, data });
         let stack = inner.core.stack.as_mut_ptr_range();
-        inner.core.ctx.limit = stack.end.cast();
+        inner.core.ctx.limit = stack.end.wrapping_sub(RED_ZONE / size_of::<u64>()).cast();
         inner.core.ctx.sp = stack.start.cast();
         inner.core.ctx.core = &raw mut inner.core;
         inner.core.ctx.store = (&raw mut *inner).cast();

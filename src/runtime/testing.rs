@@ -45,7 +45,7 @@ unsafe fn entry(_: *mut StoreCore, table: *mut TableRec, func: *mut FuncRec) -> 
         Entry {
             code: if same { (*func).code } else { THUNK.as_ptr() },
             ty: (*func).ty,
-            frame: (*func).frame,
+            unused: 0,
         }
     }
 }

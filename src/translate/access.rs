@@ -2,8 +2,8 @@
 
 use super::fuse::operands;
 use super::stack::{Operand, Place, Popped};
-use super::{Translator, class};
-use crate::ir::ops::Family;
+use super::{Field, Translator, class};
+use crate::ir::ops::{Family, PAIR_IMMEDIATE};
 use crate::module::ValType;
 
 /// Address forms of loads (result in the accumulator).
@@ -18,7 +18,13 @@ pub(super) mod address {
     pub const SLOT_SCALED: u16 = 14;
     pub const OTHER_MEMORY: u16 = 16;
     pub const ACC_SCALED: u16 = 18;
+    pub const ACC_SCALED_SLOT: u16 = 20;
+    pub const ACC_SCALED_IMM: u16 = 22;
 }
+
+/// Forms of the load through a pointer that is at slot + offset, and of that at accumulator + offset.
+pub(super) const LOAD_TWO_SLOT: u16 = 0;
+pub(super) const LOAD_TWO_ACC: u16 = 4;
 
 /// An address as the fields of a load or store.
 struct Address {
@@ -106,10 +112,17 @@ impl Translator<'_> {
         if self.load_through_pointer(family, popped, offset, result) {
             return;
         }
-        if let Some((form, a, b)) = self.take_address_add(popped) {
+        if let Some((form, a, b, cell)) = self.take_address_add(popped) {
             let start = self.out.emit_at(family.form(form), a << 16 | offset << 32);
             if b != NO_WORD {
                 self.out.push(b);
+            }
+            if let Some(field) = cell {
+                self.out.relocations.push(Field {
+                    word: start + 2,
+                    high: false,
+                    ..field
+                });
             }
             return self.result(start, result);
         }
@@ -153,6 +166,11 @@ impl Translator<'_> {
             {
                 (0, offset)
             }
+            Place::Acc { producer }
+                if producer == last && op == Family::I32Load.form(address::ACC) =>
+            {
+                (LOAD_TWO_ACC, offset)
+            }
             Place::Local(local) if held(local) => (0, offset),
             Place::Sum(local, constant) if held(local) && offset == 0 => (4, u64::from(constant)),
             _ => return false,
@@ -171,9 +189,9 @@ impl Translator<'_> {
         true
     }
 
-    /// If the address was just made by an `i32.add` of slots or accumulator and slot, or by a shift of the accumulator:
-    /// takes that back and gives the form, the field @10 and the word @16.
-    fn take_address_add(&mut self, popped: Popped) -> Option<(u16, u64, u64)> {
+    /// If the address was just made by an `i32.add` of slots, accumulator or constant, by a shift of the accumulator, or by both:
+    /// takes that back and gives the form, the field @10, the word @16, and the cell whose value that is.
+    fn take_address_add(&mut self, popped: Popped) -> Option<(u16, u64, u64, Option<Field>)> {
         let Place::Acc { producer } = popped.place else {
             return None;
         };
@@ -183,19 +201,28 @@ impl Translator<'_> {
         let op = self.out.op(producer);
         let word = self.out.code[producer + 1];
         let (a, b) = (word >> 16 & 0xffff, word >> 32 & 0xffff);
-        let taken = if op == Family::I32Add.form(operands::SS) {
+        let (shift, third) = (word >> 32 & 31, self.out.code.get(producer + 2).copied());
+        let (form, field, word) = if op == Family::I32Add.form(operands::SS) {
             (address::SLOT_SLOT, a, b)
         } else if op == Family::I32Add.form(operands::AS) {
             (address::ACC_SLOT, 0, b)
         } else if op == Family::I32Add.form(operands::SA) {
             (address::ACC_SLOT, 0, a)
+        } else if op == Family::I32Add.form(operands::AI) {
+            (address::ACC_SCALED_IMM, 0, word >> 32)
         } else if op == Family::I32Shl.form(operands::AI) {
-            (address::ACC_SCALED, word >> 32 & 31, NO_WORD)
+            (address::ACC_SCALED, shift, NO_WORD)
+        } else if op == Family::I32ShlAdd.form(operands::AI) {
+            (address::ACC_SCALED_SLOT, shift, third?)
+        } else if op == Family::I32ShlAdd.form(PAIR_IMMEDIATE + operands::AI) {
+            (address::ACC_SCALED_IMM, shift, third? & 0xffff_ffff)
         } else {
             return None;
         };
+        let cell = self.out.relocations.last().copied();
+        let cell = cell.filter(|field| field.word > producer);
         self.out.retract();
-        Some(taken)
+        Some((form, field, word, cell))
     }
 
     /// A store.

@@ -3,15 +3,50 @@
 //! A label's values lie in the slots of the block's height. Code behind an unconditional branch is
 //! skipped up to the end or `else` of its block.
 
+use super::access::{LOAD_TWO_ACC, LOAD_TWO_SLOT, address};
 use super::emit::{Fixup, NONE};
 use super::locals::Assigned;
 use super::loops::Head;
 use super::stack::{Operand, Place, Popped};
-use super::{Callee, NEAR, Translator, class};
+use super::{Callee, NEAR, Translator};
 use crate::error::Result;
+use crate::ir::REMEMBERED;
 use crate::ir::ops::Family;
 use crate::module::{FuncType, ValType};
 use wasmparser::BlockType;
+
+/// Forms of returns: where the result is, and the same with the stack pointer going back.
+mod returns {
+    pub const ACC: u16 = 0;
+    pub const SLOT: u16 = 1;
+    pub const SLOT_F: u16 = 2;
+    pub const IMM: u16 = 3;
+    pub const SUM_ACC: u16 = 4;
+    pub const SUM_SLOT: u16 = 5;
+    pub const NONE: u16 = 6;
+    pub const FACC: u16 = 7;
+    pub const SUM_NONE: u16 = 8;
+    pub const SUM_FACC: u16 = 9;
+}
+
+/// Forms of calls through a table that do more than to call: where the index comes from. The copies are added.
+mod through {
+    pub const SLOT: u16 = 0;
+    pub const ACC: u16 = 4;
+    pub const LOADED_SLOT: u16 = 8;
+    pub const LOADED_ACC: u16 = 12;
+    pub const TWICE_SLOT: u16 = 16;
+    pub const TWICE_ACC: u16 = 20;
+}
+
+/// Arguments that a call copies: how (0: none), from where, to where, and what is added.
+#[derive(Default)]
+struct Copies {
+    form: u16,
+    targets: [u64; 2],
+    sources: [u64; 2],
+    constant: u64,
+}
 
 /// An open block.
 pub(super) struct Block {
@@ -451,8 +486,8 @@ impl Translator<'_> {
     fn return_values(&mut self, results: &[ValType]) {
         match results {
             [] => {
-                if !self.return_behind_sum(None) {
-                    self.out.emit(Family::Return.form(0), 0);
+                if !self.return_behind_sum(returns::SUM_NONE, 0) {
+                    self.out.emit(Family::Return.form(returns::NONE), 0);
                 }
             }
             [ty] => {
@@ -469,28 +504,30 @@ impl Translator<'_> {
                 };
                 let operand = self.operand(popped, narrow && !ty.is_float());
                 let returned = match operand {
-                    Operand::Acc => self.return_behind_sum(None),
-                    Operand::Slot(slot) if !ty.is_float() => self.return_behind_sum(Some(slot)),
+                    Operand::Acc if ty.is_float() => self.return_behind_sum(returns::SUM_FACC, 0),
+                    Operand::Acc => self.return_behind_sum(returns::SUM_ACC, 0),
+                    Operand::Slot(slot) if !ty.is_float() => {
+                        self.return_behind_sum(returns::SUM_SLOT, slot)
+                    }
                     _ => false,
                 };
                 if returned {
                     return;
                 }
-                match operand {
-                    Operand::Acc => self.out.emit(Family::Return.form(0), 0),
-                    Operand::Slot(slot) => self
-                        .out
-                        .emit(Family::Return.form(1 + class(*ty) as u16), slot << 16),
-                    Operand::Imm(value, _) => self
-                        .out
-                        .emit(Family::Return.form(3), u64::from(value as u32) << 32),
+                let (form, word) = match operand {
+                    Operand::Acc if ty.is_float() => (returns::FACC, 0),
+                    Operand::Acc => (returns::ACC, 0),
+                    Operand::Slot(slot) if ty.is_float() => (returns::SLOT_F, slot << 16),
+                    Operand::Slot(slot) => (returns::SLOT, slot << 16),
+                    Operand::Imm(value, _) => (returns::IMM, u64::from(value as u32) << 32),
                 };
+                self.out.emit(Family::Return.form(form), word);
             }
             _ => {
                 let from = self.stack.len() - results.len().min(self.stack.len());
                 self.settle_from(from);
                 self.copy_block(0, self.height_slot(from), results.len());
-                self.out.emit(Family::Return.form(0), 0);
+                self.out.emit(Family::Return.form(returns::NONE), 0);
             }
         }
     }
@@ -511,18 +548,17 @@ impl Translator<'_> {
         true
     }
 
-    /// The last instruction put a sum into a global, as functions do that give their part of the stack back: it returns, with
-    /// the result in this slot or in the accumulator.
-    fn return_behind_sum(&mut self, slot: Option<u64>) -> bool {
+    /// The last instruction put a sum into a global, as functions do that give their part of the stack back: it returns, in
+    /// this form, with the result in this slot or in an accumulator.
+    fn return_behind_sum(&mut self, form: u16, slot: u64) -> bool {
         let Some(last) = self.out.last else {
             return false;
         };
         if self.out.op(last) != Family::GlobalSet.form(4) {
             return false;
         }
-        let form = if slot.is_some() { 5 } else { 4 };
         self.out.code[last] = u64::from(Family::Return.form(form).0);
-        self.out.code[last + 1] |= slot.unwrap_or(0) << 16;
+        self.out.code[last + 1] |= slot << 16;
         true
     }
 
@@ -568,13 +604,15 @@ impl Translator<'_> {
         base
     }
 
-    /// Takes the arguments off and puts the results on.
+    /// Takes the arguments off and puts the results on: a single one is in an accumulator, and the call can put it into a
+    /// slot, too.
     fn called(&mut self, base: usize, results: &[ValType]) {
         self.truncate(base);
         self.forget_accumulators();
+        let producer = self.out.last.unwrap_or(NONE);
         match results {
             [] => {}
-            [ty] => self.push(Place::Acc { producer: NONE }, *ty),
+            [ty] => self.push(Place::Acc { producer }, *ty),
             _ => {
                 self.max_height = self.max_height.max(base + 2 + results.len());
                 let (dst, src) = (self.height_slot(base), self.height_slot(base + 2));
@@ -596,54 +634,57 @@ impl Translator<'_> {
         let callee = self.environment.callee(index);
         let base = self.arguments(ty.params().len());
         let delta = self.height_slot(base + 2);
-        let frame = u64::from(callee.frame) << 32;
         if self.far && delta > NEAR {
-            self.out
-                .emit_at(Family::CallFar.form(0), u64::from(delta) | frame);
+            let word = self.callee_frame(delta);
+            self.out.emit_at(Family::CallFar.form(0), word);
+        } else if self.call_with_copy(delta, &callee) {
+            return self.called(base, ty.results());
         } else {
-            let delta = u64::from(delta) & 0xffff;
-            if self.call_with_copy(delta, &callee) {
-                return self.called(base, ty.results());
-            }
-            match self.take_last_argument() {
+            let last = self.take_last_argument();
+            let word = self.callee_frame(delta);
+            match last {
                 Some((class, slot)) => self
                     .out
-                    .emit_at(Family::Call.form(1 + class), delta | slot << 16 | frame),
-                None => self.out.emit_at(Family::Call.form(0), delta | frame),
+                    .emit_at(Family::Call.form(1 + class), word | slot << 16),
+                None => self.out.emit_at(Family::Call.form(0), word),
             };
         }
         self.out.push(callee.code);
         self.called(base, ty.results());
     }
 
+    /// The word of a call that says where the callee's frame is and which slot gets the result: for the time being one that
+    /// nobody reads; see [`Self::name_result`](Translator::name_result).
+    fn callee_frame(&self, delta: u32) -> u64 {
+        u64::from(delta) | self.dead_slot() << 48
+    }
+
     /// If the last instruction makes arguments of slots or a constant: it becomes part of the call.
-    fn call_with_copy(&mut self, delta: u64, callee: &Callee) -> bool {
+    fn call_with_copy(&mut self, delta: u32, callee: &Callee) -> bool {
         let Some(last) = self.out.last else {
             return false;
         };
         let op = self.out.op(last);
         let word = self.out.code[last + 1];
         let (dst, src) = (word & 0xffff, word >> 16 & 0xffff);
-        let (form, source, more) = if op == Family::Copy.form(0) {
+        let (form, sources, second) = if op == Family::Copy.form(0) {
             (0, src, 0)
         } else if op == Family::Copy.form(4) {
-            (1, src, word >> 32)
+            (1, src | word >> 48 << 16, word >> 32 & 0xffff)
         } else if op == Family::Copy.form(3)
             && !self.out.is_relocated(last)
             && u32::try_from(self.out.code[last + 2]).is_ok()
         {
-            (2, self.out.code[last + 2], 0)
+            (2, self.out.code[last + 2] << 32, 0)
         } else if op == Family::AddSlot.form(0) {
-            (3, word >> 32, src)
+            (3, src | word >> 32 << 32, 0)
         } else {
             return false;
         };
         self.out.retract();
-        self.out.emit_at(
-            Family::CallCopy.form(form),
-            delta | dst << 16 | source << 32,
-        );
-        self.out.push(more | u64::from(callee.frame) << 32);
+        let frame = self.callee_frame(delta);
+        self.out.emit_at(Family::CallCopy.form(form), sources);
+        self.out.push(frame | dst << 16 | second << 32);
         self.out.push(callee.code);
         true
     }
@@ -683,34 +724,122 @@ impl Translator<'_> {
         let base = self.arguments(ty.params().len());
         let operand = self.operand(Popped { height, ..index }, false);
         let delta = self.height_slot(base + 2);
-        if table.direct && !(self.far && delta > NEAR) {
-            let delta = u64::from(delta) & 0xffff;
-            match operand {
-                Operand::Slot(slot) => self
-                    .out
-                    .emit_at(Family::CallIndirect.form(0), delta | slot << 16 | id << 32),
-                _ => self
-                    .out
-                    .emit_at(Family::CallIndirect.form(1), delta | id << 32),
-            };
+        let direct = table.direct && !(self.far && delta > NEAR);
+        if direct && self.call_through(index.place, operand, id, delta) {
             self.out.push(table.address);
-        } else {
-            let slot = match operand {
-                Operand::Slot(slot) => {
-                    self.out
-                        .emit_at(Family::CallAny.form(0), u64::from(delta) | id << 32);
-                    slot
-                }
-                _ => {
-                    self.out
-                        .emit_at(Family::CallAny.form(1), u64::from(delta) | id << 32);
-                    0
-                }
-            };
-            self.out.push(table.address);
-            self.out.push(slot);
+            return self.called(base, ty.results());
         }
+        let family = if direct {
+            Family::CallIndirect
+        } else {
+            Family::CallAny
+        };
+        let (form, slot) = match operand {
+            Operand::Slot(slot) => (0, slot),
+            _ => (1, 0),
+        };
+        self.out.emit_at(family.form(form), id | slot << 32);
+        if direct {
+            self.remembered();
+        }
+        self.out.push(self.callee_frame(delta));
+        self.out.push(table.address);
         self.called(base, ty.results());
+    }
+
+    /// If the last instructions load the index, or make arguments of slots, or first one and then the other: they become
+    /// part of the call.
+    fn call_through(&mut self, index: Place, operand: Operand, id: u64, delta: u32) -> bool {
+        let copies = self.take_arguments();
+        let (source, slot, first, second) = match (index, operand) {
+            (_, Operand::Slot(slot)) => (through::SLOT, slot, 0, 0),
+            (Place::Acc { producer }, _) => self.take_index(producer),
+            _ => (through::ACC, 0, 0, 0),
+        };
+        if copies.form == 0 && source < through::LOADED_SLOT {
+            return false;
+        }
+        let (sources, targets) = (copies.sources, copies.targets);
+        self.out.emit_at(
+            Family::CallThrough.form(source + copies.form),
+            id | slot << 32 | sources[0] << 48,
+        );
+        self.out.push(first | copies.constant << 32);
+        self.out.push(sources[1] | second << 32);
+        self.remembered();
+        let frame = self.callee_frame(delta);
+        self.out.push(frame | targets[0] << 16 | targets[1] << 32);
+        true
+    }
+
+    /// Room for the code cells that a call through a table remembers.
+    fn remembered(&mut self) {
+        for _ in 0..REMEMBERED {
+            self.out.push(0);
+        }
+    }
+
+    /// If the last instruction makes arguments of slots: takes it back.
+    fn take_arguments(&mut self) -> Copies {
+        let none = Copies::default();
+        let Some(last) = self.out.last else {
+            return none;
+        };
+        let op = self.out.op(last);
+        let word = self.out.code[last + 1];
+        let field = |n: u32| word >> (16 * n) & 0xffff;
+        let copies = if op == Family::Copy.form(0) {
+            Copies {
+                form: 1,
+                targets: [field(0), 0],
+                sources: [field(1), 0],
+                constant: 0,
+            }
+        } else if op == Family::Copy.form(4) {
+            Copies {
+                form: 2,
+                targets: [field(0), field(2)],
+                sources: [field(1), field(3)],
+                constant: 0,
+            }
+        } else if op == Family::AddSlot.form(0) {
+            Copies {
+                form: 3,
+                targets: [field(0), 0],
+                sources: [field(1), 0],
+                constant: word >> 32,
+            }
+        } else {
+            return none;
+        };
+        self.out.retract();
+        copies
+    }
+
+    /// If the last instruction is the load that made the index in the accumulator: takes it back. Gives where the index comes
+    /// from: form, slot, and the offsets of the loads.
+    fn take_index(&mut self, producer: usize) -> (u16, u64, u64, u64) {
+        let held = (through::ACC, 0, 0, 0);
+        if self.out.last != Some(producer) {
+            return held;
+        }
+        let op = self.out.op(producer);
+        let word = self.out.code[producer + 1];
+        let (slot, offset) = (word >> 16 & 0xffff, word >> 32);
+        let second = |code: &[u64]| code.get(producer + 2).map_or(0, |word| word >> 32);
+        let taken = if op == Family::I32Load.form(address::SLOT) {
+            (through::LOADED_SLOT, slot, offset, 0)
+        } else if op == Family::I32Load.form(address::ACC) {
+            (through::LOADED_ACC, 0, offset, 0)
+        } else if op == Family::LoadTwo.form(LOAD_TWO_SLOT) {
+            (through::TWICE_SLOT, slot, offset, second(&self.out.code))
+        } else if op == Family::LoadTwo.form(LOAD_TWO_ACC) {
+            (through::TWICE_ACC, 0, offset, second(&self.out.code))
+        } else {
+            return held;
+        };
+        self.out.retract();
+        taken
     }
 
     pub(super) fn tail_call(&mut self, index: u32) {
@@ -728,10 +857,8 @@ impl Translator<'_> {
         let count = ty.params().len();
         let from = self.stack.len() - count.min(self.stack.len());
         self.settle_from(from);
-        self.out.emit_at(
-            Family::TailCall.form(0),
-            u64::from(self.height_slot(from)) | u64::from(callee.frame) << 32,
-        );
+        self.out
+            .emit_at(Family::TailCall.form(0), u64::from(self.height_slot(from)));
         self.out.push(callee.code);
         self.out.push((count as u64) << 32);
         self.dead = true;

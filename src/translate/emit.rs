@@ -293,6 +293,28 @@ impl Emitter {
         }
     }
 
+    /// Puts an instruction of two words, with a 32-bit operand @12, before all others of finished code.
+    pub fn begin_with(&mut self, op: Op, operand: u32, place: u32) {
+        const WORDS: usize = 2;
+        self.code
+            .splice(0..0, [u64::from(op.0), u64::from(operand) << 32]);
+        for start in &mut self.starts {
+            *start += WORDS as u32;
+        }
+        self.starts.insert(0, 0);
+        for entry in &mut self.jump_entries {
+            *entry += WORDS as u32;
+            self.code[*entry as usize] += WORDS as u64;
+        }
+        for (word, _) in &mut self.places {
+            *word += WORDS as u32;
+        }
+        self.places.insert(0, (0, place));
+        for field in &mut self.relocations {
+            field.word += WORDS;
+        }
+    }
+
     /// A label is here: nothing before may be patched as "last" or fused with what follows.
     pub fn label(&mut self) -> usize {
         self.last = None;

@@ -19,7 +19,6 @@ impl Environment for Unlinked<'_> {
         let imported = self.0.0.imported_funcs;
         Callee {
             code: 0xf000_0000 + u64::from(index) * STEP,
-            frame: 0,
             is_host: usize::try_from(index).is_ok_and(|index| index < imported),
         }
     }

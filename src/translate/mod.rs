@@ -52,8 +52,6 @@ pub(crate) trait Environment {
 pub(crate) struct Callee {
     /// Address of the code cell.
     pub code: u64,
-    /// Bytes of stack it needs.
-    pub frame: u32,
     /// Whether it is a function of the host.
     pub is_host: bool,
 }
@@ -187,11 +185,15 @@ struct Translator<'a> {
     cells: Vec<((u32, u32), u32)>,
     cell_numbers: HashMap<(u32, u32), u32>,
     zeroing: locals::Zeroing,
+    /// Byte offset of the body in the module.
+    start: u32,
 }
 
 /// Slots between parameters and other locals that bring far operands near: an instruction has at most four
 /// operands, and each takes up to four on its way (base, index, their sum, the sum again).
 const SCRATCH_SLOTS: usize = 16;
+/// Bytes of a frame that are there without a check of its own.
+const RED_ZONE: u32 = crate::ir::RED_ZONE as u32;
 /// Greatest slot offset in a u16 field.
 const NEAR: u32 = 0xfff8;
 
@@ -243,6 +245,7 @@ impl<'a> Translator<'a> {
             cells: Vec::new(),
             cell_numbers: HashMap::new(),
             zeroing: locals::Zeroing::new(params),
+            start: u32::try_from(range.start).unwrap_or(u32::MAX),
         };
         translator.enter(ty);
         let mut reader = body.get_operators_reader().map_err(unreadable)?;
@@ -269,12 +272,15 @@ impl<'a> Translator<'a> {
         // Code cells never end inside an instruction that is read ahead.
         self.out.emit(Family::Unreachable.form(0), 0);
         let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
-        let slots = self.locals.len() + scratch + self.max_height + 4;
+        let slots = self.locals.len() + scratch + 1 + self.max_height + 4;
         let slots = slots.max(ty.results().len());
         let frame = u32::try_from(slots * 8)
             .map_err(|_| Error::msg("a function's frame is larger than 4 GiB"))?;
         if frame > NEAR && !self.far {
             return Ok(None);
+        }
+        if let Some(more) = frame.checked_sub(RED_ZONE).filter(|more| *more > 0) {
+            self.out.begin_with(Family::Frame.form(0), more, self.start);
         }
         let Emitter {
             code,

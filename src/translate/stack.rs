@@ -79,7 +79,18 @@ impl Translator<'_> {
     /// Slot offset of a stack height.
     pub fn height_slot(&self, height: usize) -> u32 {
         let scratch = if self.far { SCRATCH_SLOTS } else { 0 };
-        ((self.locals.len() + scratch + height) * 8) as u32
+        ((self.locals.len() + scratch + 1 + height) * 8) as u32
+    }
+
+    /// A slot that nobody reads, for the results of calls that are only wanted in the accumulator: the one below the operand
+    /// stack, or a scratch slot.
+    pub fn dead_slot(&self) -> u64 {
+        let slot = self.height_slot(0) - 8;
+        u64::from(if slot > NEAR {
+            self.params as u32 * 8
+        } else {
+            slot
+        })
     }
 
     pub fn push(&mut self, place: Place, ty: ValType) {
@@ -241,6 +252,9 @@ impl Translator<'_> {
         if producer == NONE || (self.far && dst > NEAR) {
             return false;
         }
+        if let Some(words) = self.out.op(producer).call_words() {
+            return self.name_result(producer + words - 2, dst);
+        }
         if !self.out.op(producer).form().is_multiple_of(2) {
             // It writes a slot already (the entry was settled on a path that was left): only that one.
             return self.out.code[producer + 1] & 0xffff == u64::from(dst) & 0xffff;
@@ -249,6 +263,19 @@ impl Translator<'_> {
         let word = &mut self.out.code[producer + 1];
         *word = *word & !0xffff | u64::from(dst) & 0xffff;
         true
+    }
+
+    /// Makes the call whose frame is described in this word put its result into a slot, as the return does that ends it;
+    /// false if it puts it into another one already.
+    fn name_result(&mut self, word: usize, dst: u32) -> bool {
+        let dead_slot = self.dead_slot();
+        let word = &mut self.out.code[word];
+        let (named, dst) = (*word >> 48, u64::from(dst) & 0xffff);
+        let dead = named == dead_slot;
+        if dead {
+            *word = *word & !(0xffff << 48) | dst << 48;
+        }
+        dead || named == dst
     }
 
     /// Brings the entry at a height into its slot.

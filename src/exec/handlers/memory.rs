@@ -5,7 +5,7 @@
 
 use crate::exec::dispatch::{Dispatch, handler, trap};
 use crate::exec::value::{Value, field_disp, field16, field32, field64, keep_branch};
-use crate::runtime::records::{Ctx, MemoryRec};
+use crate::runtime::records::{Ctx, Floats, MemoryRec};
 use crate::trap::TrapCode;
 
 /// What a load reads and makes of it.
@@ -58,6 +58,10 @@ pub(in crate::exec) struct Scaled;
 pub(in crate::exec) struct SlotScaled;
 /// Accumulator << k, in the place of the slot.
 pub(in crate::exec) struct AccScaled;
+/// (Accumulator << k, in the place of the slot) + slot @16.
+pub(in crate::exec) struct AccScaledSlot;
+/// (Accumulator << k, in the place of the slot) + imm @16.
+pub(in crate::exec) struct AccScaledImm;
 /// A slot, in another memory.
 pub(in crate::exec) struct OtherMemory;
 
@@ -85,6 +89,12 @@ address!(AccSlot, 24, |ip, sp, acc, AT| (acc as u32)
     .wrapping_add(u32::slot(sp, field16(ip, 16))));
 address!(AccScaled, 16, |ip, sp, acc, AT| (acc as u32)
     << (field16(ip, AT) & 31));
+address!(AccScaledSlot, 24, |ip, sp, acc, AT| ((acc as u32)
+    << (field16(ip, AT) & 31))
+    .wrapping_add(u32::slot(sp, field16(ip, 16))));
+address!(AccScaledImm, 24, |ip, sp, acc, AT| ((acc as u32)
+    << (field16(ip, AT) & 31))
+    .wrapping_add(field32(ip, 16)));
 address!(Const, 16, |ip, sp, acc, AT| 0);
 address!(SlotImm, 24, |ip, sp, acc, AT| u32::slot(
     sp,
@@ -164,7 +174,7 @@ pub(in crate::exec) trait StoreValue: 'static {
         ip: *const u8,
         sp: *mut u8,
         acc: u64,
-        facc: f64,
+        facc: Floats,
     ) -> V;
 }
 /// Slot @10.
@@ -175,21 +185,21 @@ pub(in crate::exec) struct FromAcc;
 pub(in crate::exec) struct FromImm;
 impl StoreValue for FromSlot {
     #[inline(always)]
-    unsafe fn get<V: Value, const W: bool>(ip: *const u8, sp: *mut u8, _: u64, _: f64) -> V {
+    unsafe fn get<V: Value, const W: bool>(ip: *const u8, sp: *mut u8, _: u64, _: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::slot(sp, field16(ip, 10)) }
     }
 }
 impl StoreValue for FromAcc {
     #[inline(always)]
-    unsafe fn get<V: Value, const W: bool>(_: *const u8, _: *mut u8, acc: u64, facc: f64) -> V {
+    unsafe fn get<V: Value, const W: bool>(_: *const u8, _: *mut u8, acc: u64, facc: Floats) -> V {
         V::of(acc, facc)
     }
 }
 impl StoreValue for FromImm {
     const IMMEDIATE: bool = true;
     #[inline(always)]
-    unsafe fn get<V: Value, const W: bool>(ip: *const u8, _: *mut u8, _: u64, _: f64) -> V {
+    unsafe fn get<V: Value, const W: bool>(ip: *const u8, _: *mut u8, _: u64, _: Floats) -> V {
         // SAFETY: the caller's.
         unsafe { V::imm(ip, if W { 20 } else { 16 }, if W { 24 } else { 16 }) }
     }
@@ -240,9 +250,9 @@ handler! {
 
 handler! {
     /// A load from where a pointer points that is loaded first: its field @12, then one @20 of what it points to.
-    [D: Dispatch, L: Load, const WRAP: bool, const KEEP: bool, const STORE: bool]
+    [D: Dispatch, L: Load, Ad: Address, const WRAP: bool, const KEEP: bool, const STORE: bool]
     load_two(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
+        let ea = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
         if ea + 4 > len {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
         }

@@ -52,7 +52,7 @@ handler! {
         let Ok(first) = O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) else {
             std::hint::unreachable_unchecked()
         };
-        let (i, f) = first.spread(0, 0.0);
+        let (i, f) = first.spread(0, facc);
         let second = if RIGHT {
             P::eval(Z::get(ip, sp, acc, facc), P::B::of(i, f))
         } else {
@@ -119,8 +119,8 @@ handler! {
     add_branch(ip, sp, mem, len, ctx, acc, facc) {
         let sum = u32::slot(sp, field16(ip, 10)).wrapping_add(Y::get::<u32>(ip, sp, acc, facc));
         sum.put(sp, field16(ip, 8));
-        let (left, _) = sum.spread(0, 0.0);
-        let left = O::A::of(left, 0.0);
+        let (left, _) = sum.spread(0, facc);
+        let left = O::A::of(left, facc);
         let right = if IMM { O::A::imm(ip, 24, 24) } else { O::A::slot(sp, field16(ip, 20)) };
         if O::test(left, right) {
             keep_branch();
@@ -223,6 +223,6 @@ handler! {
         if STORE {
             value.put(sp, field16(ip, 8));
         }
-        D::next(ip.add(16), sp, mem, len, ctx, acc, f64::from_bits(value))
+        D::next(ip.add(16), sp, mem, len, ctx, acc, facc.with(f64::from_bits(value)))
     }
 }

@@ -33,7 +33,7 @@ handler! {
     /// `d = facc`.
     [D: Dispatch]
     copy_facc(ip, sp, mem, len, ctx, acc, facc) {
-        facc.put(sp, field16(ip, 8));
+        facc.value.put(sp, field16(ip, 8));
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }
 }
@@ -157,7 +157,7 @@ handler! {
     /// Far slot = facc.
     [D: Dispatch]
     copy_far_facc(ip, sp, mem, len, ctx, acc, facc) {
-        facc.put(sp, field32(ip, 12) as usize);
+        facc.value.put(sp, field32(ip, 12) as usize);
         D::next(ip.add(16), sp, mem, len, ctx, acc, facc)
     }
 }
@@ -193,7 +193,7 @@ handler! {
         if STORE {
             value.put(sp, field16(ip, 8));
         }
-        D::next(ip.add(24), sp, mem, len, ctx, acc, f64::from_bits(value))
+        D::next(ip.add(24), sp, mem, len, ctx, acc, facc.with(f64::from_bits(value)))
     }
 }
 handler! {
@@ -208,7 +208,7 @@ handler! {
     /// `cell = facc`.
     [D: Dispatch]
     global_set_f(ip, sp, mem, len, ctx, acc, facc) {
-        *(field64(ip, 16) as *mut u64) = facc.to_bits();
+        *(field64(ip, 16) as *mut u64) = facc.value.to_bits();
         D::next(ip.add(24), sp, mem, len, ctx, acc, facc)
     }
 }

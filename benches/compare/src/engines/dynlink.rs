@@ -79,6 +79,12 @@ impl World for Instances {
         instance.get_export(&mut self.store, name)
     }
     fn new_global(&mut self, value: i32, mutable: bool) -> Outcome<Extern> {
+        if mutable {
+            // An entry of the global offset table: what the engine's own linker makes of those, too.
+            return Global::cell(&mut self.store, value)
+                .map(Extern::Global)
+                .map_err(text);
+        }
         let ty = GlobalType {
             value: ValType::I32,
             mutable,
