@@ -77,7 +77,7 @@ impl Translator<'_> {
             return;
         };
         let op = self.out.op(first);
-        let Some(taken) = self.from_accumulator(first, slot) else {
+        let Some(taken) = self.with_accumulator(first, slot) else {
             return;
         };
         // What follows may want a sum in the accumulator, unless this instruction overwrites it.
@@ -133,7 +133,7 @@ impl Translator<'_> {
 
     /// The instruction with the accumulator in place of the slot: its operator and its first word. Forms of one size
     /// have their other fields at the same places.
-    fn from_accumulator(&self, start: usize, slot: u64) -> Option<(Op, u64)> {
+    fn with_accumulator(&self, start: usize, slot: u64) -> Option<(Op, u64)> {
         let op = self.out.op(start);
         let word = self.out.code[start + 1];
         let (d, a, b) = (word & 0xffff, word >> 16 & 0xffff, word >> 32 & 0xffff);
