@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Fewer programs mean that some were lost.
-const PROGRAMS: usize = 100;
+const PROGRAMS: usize = 125;
 
 /// Bytes that a program may write.
 const QUOTA: u64 = 64 << 20;
@@ -127,6 +127,7 @@ fn main() -> ExitCode {
         }
     }
     unlike_node.extend(oracle.problems());
+    problems.extend(cases_nowhere());
     if trials.len() < PROGRAMS {
         problems.push(format!(
             "{} programs, expected at least {PROGRAMS}",
@@ -230,6 +231,30 @@ fn digest_of(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let digits = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
     digits.collect()
+}
+
+/// Cases of `fixtures/` that are neither built with emcc nor left out for a reason, or both.
+fn cases_nowhere() -> Vec<String> {
+    let root = root();
+    let (table, left_out) = match (
+        text(&root.join("build-table.sh")),
+        text(&root.join("emscripten/left-out.sh")),
+    ) {
+        (Ok(table), Ok(left_out)) => (table, left_out),
+        (Err(problem), _) | (_, Err(problem)) => return vec![problem],
+    };
+    let left_out: Vec<&str> = left_out
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let cases = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("fixture "));
+    cases
+        .filter(|case| root.join("emscripten").join(case).is_dir() == left_out.contains(case))
+        .map(|case| format!("{case}: it has to be built with fixtures/build-emcc.sh, or be left out with a reason, and not both"))
+        .collect()
 }
 
 fn root() -> PathBuf {

@@ -16,7 +16,7 @@ use crate::host::fs::FileType;
 use crate::host::guest::PATH_LIMIT;
 use crate::host::paths::At;
 use crate::link::{ObjectId, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
-use crate::runtime::{AsContextMut, Func, Instance};
+use crate::runtime::{AsContextMut, Instance};
 
 /// Longest name of a symbol in bytes.
 const MOST_NAME: u32 = 1 << 16;
@@ -230,17 +230,18 @@ fn set_error<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, message: &str) -> 
 /// not among them, it became part of the function that called it, which then is one of the program's own.
 fn asking_for_symbol<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>) -> Option<ObjectId> {
     let frames = guest.caller.waiting(MOST_FRAMES);
-    let owner = |func: &Func| Instance {
-        store: func.store,
-        group: func.group,
-    };
-    let library = owner(frames.first()?);
     let dlsym = guest.process.function(&mut *guest.caller, "dlsym");
-    let asks = match frames.iter().position(|frame| Some(*frame) == dlsym) {
-        Some(place) => owner(frames.get(place + 1)?),
-        None => library,
-    };
-    guest.process.state().instances.get(&asks).copied()
+    let place = frames.iter().position(|frame| Some(*frame) == dlsym);
+    let asking = frames.get(place.map_or(0, |place| place + 1)..)?;
+    let state = guest.process.state();
+    // A function of the host that passes a call on belongs to no object.
+    asking.iter().find_map(|func| {
+        let instance = Instance {
+            store: func.store,
+            group: func.group,
+        };
+        state.instances.get(&instance).copied()
+    })
 }
 
 /// `_dlsym_js` up to version 3.1.31: the address of data, the table index of a function, or 0 and a message.
@@ -278,7 +279,7 @@ fn find_symbol<T: EmscriptenHost>(
     };
     let (handle, place) = match library {
         RTLD_NEXT if asker.is_none() => {
-            let message = "dlsym: which library asks for RTLD_NEXT is not known here: no library called dlsym";
+            let message = "dlsym: no library called dlsym, so nothing is next to it";
             set_error(guest, message)?;
             return Ok(0);
         }
