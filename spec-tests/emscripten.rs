@@ -4,8 +4,10 @@
 //! of `fixtures/` in one more generation of tools, with the sources and the expected output of that case. Where emscripten's
 //! design gives another output than ELF's, the folder has an `expected.txt` of its own and `differs.toml` says why.
 //!
-//! `cargo test --release --test emscripten [-- FILTER]`; `BLESS=1` writes the output of cases of their own. `fixtures/build-emcc.sh` rebuilds them, and with `--oracle` runs
-//! them with emscripten's own JavaScript in node and compares.
+//! `cargo test --release --test emscripten [-- FILTER]`; `BLESS=1` writes the output of cases of their own.
+//! `fixtures/build-emcc.sh` rebuilds them, and with `--oracle` runs them with emscripten's own JavaScript in node and notes
+//! in `fixtures/emscripten/oracle.txt` what that gave. Each program is either equal there, and then what it expects still is
+//! what node gave, or it differs for a reason, which its `node.txt` says in front of what node printed.
 
 use dynlink::host::emscripten::{self, Emscripten, EmscriptenHost, EmscriptenSymbols};
 use dynlink::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, Mount, Pipe, WasiSymbols};
@@ -13,13 +15,14 @@ use dynlink::link::{Process, Profile};
 use dynlink::{Config, Dispatch, Engine, Module, Store};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Fewer programs mean that some were lost.
-const PROGRAMS: usize = 100;
+const PROGRAMS: usize = 125;
 
 /// Bytes that a program may write.
 const QUOTA: u64 = 64 << 20;
@@ -107,15 +110,24 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     let mut problems = Vec::new();
+    let mut unlike_node = Vec::new();
+    let mut oracle = Oracle::read();
     for folder in folders() {
         let name = folder
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         match read(&name, folder) {
-            Ok(program) => trials.push(Trial::test(name, move || run_trial(&program))),
+            Ok(program) => {
+                if let Err(problem) = oracle.check(&program) {
+                    unlike_node.push(format!("{name}: {problem}"));
+                }
+                trials.push(Trial::test(name, move || run_trial(&program)));
+            }
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }
+    unlike_node.extend(oracle.problems());
+    problems.extend(cases_nowhere());
     if trials.len() < PROGRAMS {
         problems.push(format!(
             "{} programs, expected at least {PROGRAMS}",
@@ -129,7 +141,120 @@ fn main() -> ExitCode {
             Err(problems.join("\n").into())
         }
     }));
+    let compared = "every program is equal in node or has a reason";
+    trials.push(Trial::test(compared, move || {
+        if unlike_node.is_empty() {
+            Ok(())
+        } else {
+            Err(unlike_node.join("\n").into())
+        }
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What node gave: the lines of `oracle.txt` by program, which are `PROGRAM equal|differs DIGEST END`. The digest is the
+/// begin of the SHA-256 of the output; the end is `exit STATUS`, or `error` and a text.
+struct Oracle {
+    notes: BTreeMap<String, String>,
+    problems: Vec<String>,
+}
+
+impl Oracle {
+    fn read() -> Oracle {
+        let mut oracle = Oracle {
+            notes: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        match text(&root().join("emscripten/oracle.txt")) {
+            Err(problem) => oracle.problems.push(problem),
+            Ok(lines) => {
+                for line in lines.lines().filter(|line| !line.starts_with('#')) {
+                    match line.split_once(' ') {
+                        Some((name, note)) => {
+                            oracle.notes.insert(name.into(), note.into());
+                        }
+                        None => oracle.problems.push(format!("oracle.txt: {line}")),
+                    }
+                }
+            }
+        }
+        oracle
+    }
+
+    /// Takes the note of a program and compares it with what the program expects.
+    fn check(&mut self, program: &Program) -> Result<(), String> {
+        let note = self.notes.remove(&program.name);
+        let note = note.ok_or("node was not asked: `fixtures/build-emcc.sh --oracle`")?;
+        let mut words = note.splitn(3, ' ');
+        let mut word = || words.next().ok_or("its line in oracle.txt is too short");
+        let (outcome, digest, end) = (word()?, word()?, word()?);
+        let description = &program.description;
+        let same_end = if description.error.is_empty() {
+            end == format!("exit {}", description.status)
+        } else {
+            end.starts_with("error ")
+        };
+        let same = same_end && digest == digest_of(&program.expected);
+        let node = program.folder.join("node.txt");
+        match outcome {
+            "equal" if !same => {
+                Err("node gave something else than what is expected now: ask it again".into())
+            }
+            "equal" if node.exists() => Err("it is equal, but has a node.txt".into()),
+            "equal" => Ok(()),
+            "differs" if same => Err("it differs, but what is expected is what node gave".into()),
+            "differs" => {
+                let node = text(&node)?;
+                let (reason, output) = node.split_once('\n').unwrap_or((&node, ""));
+                if reason.trim().is_empty() {
+                    return Err("node.txt gives no reason".into());
+                }
+                match digest_of(output) == digest {
+                    true => Ok(()),
+                    false => Err("node.txt is not what oracle.txt says".into()),
+                }
+            }
+            other => Err(format!("`{other}` is no outcome")),
+        }
+    }
+
+    /// What is wrong with the notes as a whole, after all programs were checked.
+    fn problems(self) -> Vec<String> {
+        let left = self.notes.into_keys();
+        let left = left.map(|name| format!("oracle.txt: {name} is no program"));
+        self.problems.into_iter().chain(left).collect()
+    }
+}
+
+/// The first 16 digits of the SHA-256 of a text.
+fn digest_of(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let digits = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}
+
+/// Cases of `fixtures/` that are neither built with emcc nor left out for a reason, or both.
+fn cases_nowhere() -> Vec<String> {
+    let root = root();
+    let (table, left_out) = match (
+        text(&root.join("build-table.sh")),
+        text(&root.join("emscripten/left-out.sh")),
+    ) {
+        (Ok(table), Ok(left_out)) => (table, left_out),
+        (Err(problem), _) | (_, Err(problem)) => return vec![problem],
+    };
+    let left_out: Vec<&str> = left_out
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let cases = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("fixture "));
+    cases
+        .filter(|case| root.join("emscripten").join(case).is_dir() == left_out.contains(case))
+        .map(|case| format!("{case}: it has to be built with fixtures/build-emcc.sh, or be left out with a reason, and not both"))
+        .collect()
 }
 
 fn root() -> PathBuf {

@@ -9,6 +9,7 @@ use crate::config::{Config, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::cowasm::{Cowasm, CowasmHost, CowasmSymbols};
 use crate::host::emscripten::{self, Emscripten, EmscriptenHost, EmscriptenSymbols};
+use crate::host::entry;
 use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
 use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
@@ -436,28 +437,14 @@ impl Running {
 
     /// Calls a function with C's `main` parameters, or with none.
     fn call_main(&mut self, func: Func) -> Result<i32> {
-        let ty = func.ty(&self.store);
-        let argument_list = [ValType::I32, ValType::I32];
-        let parameters = match ty.params() {
-            [] => Vec::new(),
-            parameters if parameters == argument_list => {
+        let arguments = match entry::takes_arguments(&func.ty(&self.store))? {
+            true => {
                 let arguments = self.arguments.clone();
-                let (count, list) = self.argument_list(&arguments)?;
-                vec![Val::I32(count), Val::I32(list)]
+                Some(self.argument_list(&arguments)?)
             }
-            _ => {
-                return Err(Error::usage(format!(
-                    "the entry has the type {ty}; expected C's main, (i32 i32) -> (i32), or no parameters"
-                )));
-            }
+            false => None,
         };
-        let mut results: Vec<Val> = ty
-            .results()
-            .iter()
-            .map(|ty| Val::default_for(*ty))
-            .collect();
-        func.call(&mut self.store, &parameters, &mut results)?;
-        Ok(results.first().and_then(Val::i32).unwrap_or(0))
+        entry::call(&mut self.store, func, arguments)
     }
 
     /// Calls an exported function with arguments written as text.
@@ -509,15 +496,15 @@ impl Running {
     }
 
     /// `argc` and `argv` in the guest's memory.
-    fn argument_list(&mut self, arguments: &[String]) -> Result<(i32, i32)> {
-        let count = i32::try_from(arguments.len()).map_err(|_| too_long())?;
+    fn argument_list(&mut self, arguments: &[String]) -> Result<(u32, u32)> {
+        let count = u32::try_from(arguments.len()).map_err(|_| too_long())?;
         let mut pointers = Vec::new();
         for argument in arguments {
             pointers.extend(self.string(argument)?.to_le_bytes());
         }
         pointers.extend([0; 4]);
         let list = self.copy(&pointers)?;
-        Ok((count, list))
+        Ok((count, list.cast_unsigned()))
     }
 
     fn string(&mut self, text: &str) -> Result<i32> {

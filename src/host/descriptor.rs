@@ -387,6 +387,11 @@ impl Descriptors {
         self.close(from)
     }
 
+    /// The serial numbers of all open files.
+    pub fn serials(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().flatten().map(|file| file.serial)
+    }
+
     /// Every open descriptor, in order.
     #[cfg(test)]
     pub fn open_numbers(&self) -> impl Iterator<Item = u32> {

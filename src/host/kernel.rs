@@ -392,6 +392,27 @@ impl Kernel {
         Ok(())
     }
 
+    /// Waits a while for what a guest polls for: until this time is over (`None`: there is no end), or until `input`, a
+    /// descriptor that the host may make ready, is that. Whoever waits looks again then, and so on.
+    ///
+    /// # Errors
+    /// `Intr` if the guest has to stop; `Deadlk` if nothing could ever happen, because only the guest could make it happen.
+    pub(crate) fn wait_a_while(&mut self, rest: Option<u64>, input: Option<u32>) -> Result<()> {
+        match (rest, input) {
+            // On a virtual clock time passes for those who sleep only.
+            (Some(rest), Some(_)) if self.clock.is_virtual() => self.sleep(rest),
+            (rest, Some(fd)) => {
+                if self.is_interrupted() {
+                    return Err(Errno::Intr);
+                }
+                let slice = rest.unwrap_or(u64::MAX).min(self.wait_slice());
+                self.poll_read(fd, slice).map(|_| ())
+            }
+            (Some(rest), None) => self.sleep(rest),
+            (None, None) => Err(Errno::Deadlk),
+        }
+    }
+
     /// Fills a buffer with random bytes.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //!   `files.rs` and `paths.rs`: its operations on descriptors and paths; `descriptor.rs`: the descriptor table
 //! - `fs/`: file systems and the walk along paths
 //! - `stream.rs`, `clock.rs`, `random.rs`, `errno.rs`: what their names say
-//! - `guest.rs`: checked access to guest memory
+//! - `guest.rs`: checked access to guest memory; `entry.rs`: the call of C's `main`
 //! - `wasi/`: WASI preview 1
 //! - `cowasm/`: what programs of cowasm import besides
 //! - `emscripten/`: what programs of emscripten import
@@ -16,6 +16,7 @@ pub(crate) mod clock;
 pub mod cowasm;
 pub(crate) mod descriptor;
 pub mod emscripten;
+pub(crate) mod entry;
 pub(crate) mod errno;
 pub(crate) mod files;
 pub mod fs;

@@ -143,14 +143,16 @@ impl TableSlots {
     /// How many elements the table must grow before `take` succeeds; `None` if there are not that many function
     /// pointers.
     pub fn growth(&self, count: u64, align: u32, table_size: u64) -> Option<u64> {
-        let base = align_up(self.free.start_of_range_ending_at(table_size), align)?;
+        let start = self.free.start_of_range_ending_at(table_size).max(1);
+        let base = align_up(start, align)?;
         let end = base.checked_add(count).filter(|end| *end < SLOT_SPACE)?;
         Some(end.saturating_sub(table_size))
     }
 
-    /// Hands in slots that nobody ever used.
+    /// Hands in slots that nobody ever used. Slot 0, which a table may begin without, is no address but the null pointer.
     pub fn add(&mut self, base: u64, count: u64) {
-        self.free.add(base, count);
+        let null = u64::from(base == 0);
+        self.free.add(base + null, count.saturating_sub(null));
     }
 
     /// Hands back slots that guests may still hold as function pointers.
@@ -182,6 +184,17 @@ mod tests {
         assert_eq!(align_up(5, 255), None);
         assert_eq!(align_up(u64::from(u32::MAX), 4), Some(1 << 32));
         assert_eq!(align_up(u64::MAX, 4), None);
+    }
+
+    #[test]
+    fn no_function_gets_the_null_pointer_as_its_address() {
+        let mut slots = TableSlots::default();
+        assert_eq!(slots.growth(1, 0, 0), Some(2));
+        slots.add(0, 2);
+        assert_eq!(slots.take(1, 0), Some(1));
+        assert_eq!(slots.take(1, 0), None);
+        slots.add(0, 0);
+        assert_eq!(slots.take(1, 0), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A closure is wrapped once, when it is defined, in one that takes slots; a call then allocates nothing and goes
 //! through one indirect jump. The wrapper catches panics, because no unwinding may pass guest frames.
 
+use super::func::Func;
 use super::instance::{Extern, Instance};
 use super::limits::panicked;
 use super::records::{FuncRec, HostFunc};
@@ -48,9 +49,12 @@ pub struct Caller<'a, T: 'static> {
     pub(crate) store: &'a mut StoreInner<T>,
     /// Where the call returns to; null if the embedder called.
     return_address: *const u8,
+    /// The frame of the host function.
+    frame: *const u64,
 }
 
-// SAFETY: the store can be sent, and the address is only compared with those of the store's code.
+// SAFETY: the store can be sent; the address is only compared with those of the store's code, and the frame is one of the
+// store's own stack.
 unsafe impl<T: Send + 'static> Send for Caller<'_, T> {}
 
 impl<'a, T: 'static> Caller<'a, T> {
@@ -58,6 +62,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     fn new(store: &'a mut StoreInner<T>) -> Caller<'a, T> {
         Caller {
             return_address: store.core.caller,
+            frame: store.core.ctx.sp.cast(),
             store,
         }
     }
@@ -90,6 +95,38 @@ impl<'a, T: 'static> Caller<'a, T> {
             store: core.id,
             group: instance.group,
         })
+    }
+
+    /// The guests' functions that wait for this call, innermost first, as far as they run in one piece: the list ends where
+    /// a host function called in between, and after `most` frames.
+    pub(crate) fn waiting(&self, most: usize) -> Vec<Func> {
+        let core = &self.store.core;
+        let mut found = Vec::new();
+        if self.return_address.is_null() {
+            return found;
+        }
+        let mut frame = self.frame;
+        for _ in 0..most {
+            // SAFETY: below each frame of a run are its return address and its caller's frame; the host function's is one
+            // until it returns, which `self` does not outlive. The address of a run's entry, which has no caller, is in no
+            // code of the store, so the walk stops there.
+            let (return_address, caller) = unsafe { (*frame.sub(1), *frame.sub(2) as *const u64) };
+            let call = usize::try_from(return_address).unwrap_or(0);
+            let Some((code, _)) = core.code.find(call.wrapping_sub(size_of::<u64>())) else {
+                break;
+            };
+            let record: *const FuncRec = code.record.cast();
+            // SAFETY: code belongs to a live record, or to none (then this is null), and lives as long as that.
+            if let Some(record) = unsafe { record.as_ref() } {
+                found.push(Func {
+                    store: core.id,
+                    group: record.group,
+                    place: record.place,
+                });
+            }
+            frame = caller;
+        }
+        found
     }
 
     /// An export of the calling instance.
@@ -316,7 +353,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::module::ValType;
-    use crate::runtime::{Func, Store, WasmTy};
+    use crate::runtime::{Store, WasmTy};
 
     fn message<R>(result: Result<R>) -> String {
         match result {

@@ -9,12 +9,14 @@
 use super::EmscriptenHost;
 use super::call::{Guest, System};
 use super::events::Event;
-use super::generation::Generation;
 use super::paths::normal;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::errno::Errno;
+use crate::host::fs::FileType;
 use crate::host::guest::PATH_LIMIT;
+use crate::host::paths::At;
 use crate::link::{ObjectId, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
-use crate::runtime::AsContextMut;
+use crate::runtime::{AsContextMut, Instance};
 
 /// Longest name of a symbol in bytes.
 const MOST_NAME: u32 = 1 << 16;
@@ -41,27 +43,50 @@ struct Description {
     flags: OpenFlags,
 }
 
-/// Offsets of flags and name in the versions of `struct dso`, newest first. The name is the end of the structure; what
-/// precedes it is zero when the library is to be opened, so the first of these places that is not empty has it.
-const LAYOUTS: [(u32, u32); 3] = [(4, 36), (8, 40), (20, 44)];
+/// Functions of the C library between a call of `dlsym` and the host: `dlsym` itself and `__dlsym`, and room for more.
+const MOST_FRAMES: usize = 8;
+
+/// Offsets of flags and name in a `struct dso` that is about to be opened. The C library has cleared it, but for flags, name
+/// and what the comments say; no version tells its number. The name is the end of the structure.
+///
+/// | version | from the start | flags | then | name |
+/// |---|---|---|---|---|
+/// | to 3.1.28 | two links; three words, set if the library is opened asynchronously | 20 | five words | 44 |
+/// | 3.1.29 to 3.1.31 | two links | 8 | five words | 32 |
+/// | 3.1.32 to 3.1.38 | one link | 4 | five words | 28 |
+/// | from 3.1.39 | one link | 4 | five words; address and size of the file's contents, if the C library found it | 36 |
+fn layout(system: &System<'_, '_>, library: u32) -> Result<(u32, u32), Errno> {
+    let word = |offset: u32| {
+        let place = library.checked_add(offset).ok_or(Errno::Fault)?;
+        system.memory.read_u32(place)
+    };
+    if word(4)? == 0 {
+        // Flags are never zero, memory and table of a library that is not open are.
+        return Ok(if word(20)? == 0 { (8, 32) } else { (20, 44) });
+    }
+    if word(28)? == 0 {
+        return Ok((4, 36));
+    }
+    // Either a name begins here, or the C library has read a file of the name at 36 and of the size at 32.
+    let file = || -> Result<u64, Errno> {
+        let name = library.checked_add(36).ok_or(Errno::Fault)?;
+        let name = super::call::lossy_string(system.memory, name, PATH_LIMIT)?;
+        let metadata = system.kernel.metadata_at(At::Root, &name, true)?;
+        match metadata.file_type {
+            FileType::RegularFile => Ok(metadata.size),
+            _ => Err(Errno::Noent),
+        }
+    };
+    let is_read = file().is_ok_and(|size| word(32).is_ok_and(|read| u64::from(read) == size));
+    Ok(if is_read { (4, 36) } else { (4, 28) })
+}
 
 fn describe<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, library: u32) -> Result<Description> {
     let read = guest.system(|system| {
-        let place = |offset: u32| {
-            library
-                .checked_add(offset)
-                .ok_or(crate::host::errno::Errno::Fault)
-        };
-        let oldest = system.state.marks.generation() == Generation::Time32;
-        let mut found = LAYOUTS[2];
-        for (flags, name) in LAYOUTS {
-            if !oldest && system.memory.read_u8(place(name)?)? != 0 {
-                found = (flags, name);
-                break;
-            }
-        }
-        let flags = system.memory.read_u32(place(found.0)?)?;
-        let name = super::call::lossy_string(system.memory, place(found.1)?, PATH_LIMIT)?;
+        let (flags, name) = layout(system, library)?;
+        let place = |offset: u32| library.checked_add(offset).ok_or(Errno::Fault);
+        let flags = system.memory.read_u32(place(flags)?)?;
+        let name = super::call::lossy_string(system.memory, place(name)?, PATH_LIMIT)?;
         Ok(Description {
             name,
             flags: OpenFlags::from_bits_truncate(flags),
@@ -92,19 +117,32 @@ pub(super) fn open<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, library: u32
     match load(guest, library)? {
         Ok(()) => Ok(1),
         Err(message) => {
-            set_error(guest, &message)?;
+            // The letter changed in the second half of 2025, not long before programs got fixed addresses.
+            let could = if has_fixed_addresses(guest) {
+                "could"
+            } else {
+                "Could"
+            };
+            set_error(guest, &format!("{could} {message}"))?;
             Ok(0)
         }
     }
 }
 
-/// The object that asks: its runtime path counts, and what follows it is next.
+/// Whether the program is of the kind that emscripten makes since late 2025: not position independent.
+fn has_fixed_addresses<T: EmscriptenHost>(guest: &Guest<'_, '_, T>) -> bool {
+    let state = guest.process.state();
+    let main = state.main.and_then(|main| state.object(main));
+    main.is_some_and(|main| !main.relocatable)
+}
+
+/// The object that calls the host. Where the C library is, libraries are looked for: it does not pass on who called it.
 fn asking<T: EmscriptenHost>(guest: &Guest<'_, '_, T>) -> Option<ObjectId> {
     let instance = guest.caller.instance()?;
     guest.process.state().instances.get(&instance).copied()
 }
 
-/// Opens a library, or gives the message for `dlerror`.
+/// Opens a library, or gives the message for `dlerror` behind its first word.
 ///
 /// # Errors
 /// What ends the process: a trap or exit in a constructor.
@@ -116,15 +154,10 @@ fn load<T: EmscriptenHost>(
     let known = &guest.state().libraries;
     if known.len() >= MOST_LIBRARIES && !known.contains_key(&library) {
         return Ok(Err(format!(
-            "more than {MOST_LIBRARIES} libraries are open"
+            "not load dynamic lib: {name}\nError: more than {MOST_LIBRARIES} libraries are open"
         )));
     }
-    let (name, oldest) = if name == MAIN {
-        (None, false)
-    } else {
-        let oldest = guest.state().marks.generation() == Generation::Time32;
-        (Some(normal(&name)), oldest)
-    };
+    let name = (name != MAIN).then(|| normal(&name));
     // A file of this name in the working directory comes before all search paths.
     let wanted = name.as_ref().map(|name| {
         let here = !name.contains('/') && guest.caller.data_mut().kernel().exists(name);
@@ -169,10 +202,7 @@ fn load<T: EmscriptenHost>(
     } else {
         format!("Error: {error}")
     };
-    let could_not = if oldest { "Could not" } else { "could not" };
-    Ok(Err(format!(
-        "{could_not} load dynamic lib: {name}\n{cause}"
-    )))
+    Ok(Err(format!("not load dynamic lib: {name}\n{cause}")))
 }
 
 /// Tells the guest's C library what `dlerror` says next.
@@ -194,24 +224,66 @@ fn set_error<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, message: &str) -> 
     })
 }
 
-/// `_dlsym_js`: the address of data, the table index of a function, or 0 and a message.
+/// The object whose call of `dlsym` the C library passes on: what follows it is next.
+///
+/// The functions of the C library that lie in between are those from the one that called the host to `dlsym`. If `dlsym` is
+/// not among them, it became part of the function that called it, which then is one of the program's own.
+fn asking_for_symbol<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>) -> Option<ObjectId> {
+    let frames = guest.caller.waiting(MOST_FRAMES);
+    let dlsym = guest.process.function(&mut *guest.caller, "dlsym");
+    let place = frames.iter().position(|frame| Some(*frame) == dlsym);
+    let asking = frames.get(place.map_or(0, |place| place + 1)..)?;
+    let state = guest.process.state();
+    // A function of the host that passes a call on belongs to no object.
+    asking.iter().find_map(|func| {
+        let instance = Instance {
+            store: func.store,
+            group: func.group,
+        };
+        state.instances.get(&instance).copied()
+    })
+}
+
+/// `_dlsym_js` up to version 3.1.31: the address of data, the table index of a function, or 0 and a message.
 pub(super) fn symbol<T: EmscriptenHost>(
     guest: &mut Guest<'_, '_, T>,
     library: u32,
     name: u32,
 ) -> Result<u32> {
+    find_symbol(guest, library, name, "RTLD_DEFAULT")
+}
+
+/// `_dlsym_js` from version 3.1.32 on. If a function gets a place in the table, the host is to tell its number, so that
+/// other threads repeat the look-up. There are none, and the C library would remember each call in vain.
+pub(super) fn symbol_with_index<T: EmscriptenHost>(
+    guest: &mut Guest<'_, '_, T>,
+    library: u32,
+    name: u32,
+    _index: u32,
+) -> Result<u32> {
+    find_symbol(guest, library, name, MAIN)
+}
+
+/// As [`symbol`]; `everything` is what messages call `RTLD_DEFAULT`.
+fn find_symbol<T: EmscriptenHost>(
+    guest: &mut Guest<'_, '_, T>,
+    library: u32,
+    name: u32,
+    everything: &str,
+) -> Result<u32> {
+    // Before anything calls the guest.
+    let asker = asking_for_symbol(guest);
     let Ok(symbol) = guest.text(name, MOST_NAME) else {
         set_error(guest, "dlsym: the name is no string within the memory")?;
         return Ok(0);
     };
     let (handle, place) = match library {
-        // The C library calls in everybody's name, so nobody knows what comes next.
-        RTLD_NEXT if asking(guest) == guest.process.state().main => {
-            let message = "dlsym: which library asks for RTLD_NEXT is not known here: emscripten's libc asks for it";
+        RTLD_NEXT if asker.is_none() => {
+            let message = "dlsym: no library called dlsym, so nothing is next to it";
             set_error(guest, message)?;
             return Ok(0);
         }
-        RTLD_DEFAULT => (RTLD_DEFAULT, "RTLD_DEFAULT".to_string()),
+        RTLD_DEFAULT => (RTLD_DEFAULT, everything.to_string()),
         RTLD_NEXT => (RTLD_NEXT, "RTLD_NEXT".to_string()),
         library => match guest.state().libraries.get(&library).cloned() {
             Some(opened) => (opened.handle, opened.name),
@@ -224,7 +296,6 @@ pub(super) fn symbol<T: EmscriptenHost>(
             }
         },
     };
-    let asker = asking(guest);
     let mut store = guest.caller.as_context_mut();
     match guest
         .process
@@ -241,26 +312,12 @@ pub(super) fn symbol<T: EmscriptenHost>(
     }
 }
 
-/// `_dlsym_js` of versions with threads in mind, which want the symbol's number to repeat the look-up elsewhere. There is
-/// no elsewhere, so any number will do.
-pub(super) fn symbol_with_index<T: EmscriptenHost>(
-    guest: &mut Guest<'_, '_, T>,
-    library: u32,
-    name: u32,
-    index: u32,
-) -> Result<u32> {
-    let address = symbol(guest, library, name)?;
-    // A bad pointer is the C library's own mistake; there is nobody to tell.
-    let _ = guest.system(|system| system.memory.write_u32(index, 0));
-    Ok(address)
-}
-
 /// `_dlsym_catchup_js`: other threads have nothing to catch up with, because there are none.
 pub(super) fn catch_up(_: &mut System<'_, '_>, _library: u32, _index: u32) -> i32 {
     0
 }
 
-/// `_emscripten_dlopen_js` up to version 3.1.16: callbacks get the description.
+/// `_emscripten_dlopen_js` up to version 3.1.28: callbacks get the description.
 pub(super) fn open_later_3<T: EmscriptenHost>(
     guest: &mut Guest<'_, '_, T>,
     library: u32,
@@ -300,7 +357,8 @@ pub(super) fn finish<T: EmscriptenHost>(
     let callback = match load(guest, library)? {
         Ok(()) => callbacks.0,
         Err(message) => {
-            set_error(guest, &message)?;
+            // This one begins with a capital letter in all versions.
+            set_error(guest, &format!("Could {message}"))?;
             callbacks.1
         }
     };

@@ -54,15 +54,15 @@ impl Marks {
             | "__syscall_fadvise64_64" => {
                 self.oldest = true;
             }
-            "_dlsym_js" if ty.params().len() == 2 => self.oldest = true,
             "emscripten_memcpy_big" => self.memcpy_big = true,
             "setTempRet0" | "getTempRet0" => self.temp_ret0 = true,
             "__syscall_openat"
             | "__syscall_newfstatat"
             | "_emscripten_memcpy_js"
             | "emscripten_memcpy_js"
-            | "_abort_js"
-            | "_dlsym_js" => self.newer = true,
+            | "_abort_js" => self.newer = true,
+            // With two parameters it is of version 3.1.31 or before, which tells nothing.
+            "_dlsym_js" if ty.params().len() == 3 => self.newer = true,
             _ => {}
         }
     }
@@ -138,11 +138,15 @@ mod tests {
             Generation::Time32
         );
         assert_eq!(generation(&["__syscall_stat64"]), Generation::Current);
+        // Of 3.1.30 again; two parameters were those of 3.1.6 already.
         let mut marks = Marks::default();
         marks.note(
             "_dlsym_js",
             &FuncType::new([ValType::I32; 2], [ValType::I32]),
         );
-        assert_eq!(marks.generation(), Generation::Time32);
+        for name in ["__syscall_openat", "emscripten_memcpy_big"] {
+            marks.note(name, &FuncType::new([ValType::I32; 4], [ValType::I32]));
+        }
+        assert_eq!(marks.generation(), Generation::Padded);
     }
 }

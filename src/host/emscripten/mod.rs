@@ -68,7 +68,7 @@ pub struct Emscripten {
     temp_ret0: u32,
     /// Which version's layouts the program uses.
     marks: Marks,
-    /// Libraries by the addresses of their `struct dso`.
+    /// Libraries by the addresses of their `struct dso`. The C library never closes one, so none goes.
     libraries: HashMap<u32, dynamic::Opened>,
     /// Permission bits of files that the guest made or changed, by device and inode: the file systems keep none.
     modes: HashMap<(u64, u64), u32>,

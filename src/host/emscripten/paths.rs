@@ -9,6 +9,7 @@ use crate::host::errno::{Errno, Result};
 use crate::host::fs::{FileType, Metadata, OpenOptions, Times};
 use crate::host::guest::PATH_LIMIT;
 use crate::host::paths::{At, OpenHow};
+use std::collections::HashSet;
 
 /// The working directory in place of a descriptor.
 pub(super) const AT_FDCWD: i32 = -100;
@@ -17,9 +18,6 @@ const NO_FOLLOW: u32 = 0x100;
 const REMOVE_DIRECTORY: u32 = 0x200;
 const FOLLOW: u32 = 0x400;
 const EMPTY_PATH: u32 = 0x1000;
-
-/// Most open directories whose paths are remembered.
-const MOST_DIRECTORIES: usize = 4096;
 
 impl System<'_, '_> {
     /// A path of the guest; a null pointer is an empty one.
@@ -36,8 +34,10 @@ impl System<'_, '_> {
     /// Remembers where an open directory is, for `fchdir`.
     pub fn remember_directory(&mut self, serial: u64, path: String) {
         let directories = &mut self.state.directories;
-        if directories.len() >= MOST_DIRECTORIES {
-            directories.clear();
+        // Those that were closed are forgotten each time their number has doubled.
+        if directories.len().is_power_of_two() {
+            let open: HashSet<u64> = self.kernel.descriptors.serials().collect();
+            directories.retain(|serial, _| open.contains(serial));
         }
         directories.insert(serial, path);
     }

@@ -70,17 +70,7 @@ impl System<'_, '_> {
             let input = wishes
                 .iter()
                 .find(|wish| wish.events & IN != 0 && self.kernel.waits_for_host(wish.fd));
-            match (input, rest) {
-                (Some(wish), rest) => {
-                    let slice = rest.unwrap_or(u64::MAX).min(self.kernel.wait_slice());
-                    self.kernel.poll_read(wish.fd, slice)?;
-                    if self.kernel.is_interrupted() {
-                        return Err(Errno::Intr);
-                    }
-                }
-                (None, Some(rest)) => self.kernel.sleep(rest)?,
-                (None, None) => return Err(Errno::Deadlk),
-            }
+            self.kernel.wait_a_while(rest, input.map(|wish| wish.fd))?;
         }
     }
 }

@@ -5,6 +5,7 @@
 use super::call::Guest;
 use super::{EmscriptenHost, events, process};
 use crate::error::{Error, Result};
+use crate::host::entry;
 use crate::link::Process;
 use crate::module::{FuncType, ValType};
 use crate::runtime::{AsContextMut, Caller, Func, Val};
@@ -58,28 +59,14 @@ fn run<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, entry: Func) -> Result<i
 }
 
 fn call_entry<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, entry: Func) -> Result<i32> {
-    let ty = entry.ty(&*guest.caller);
-    let pointer = ValType::I32;
-    let parameters = match ty.params() {
-        [] => Vec::new(),
-        [a, b] if *a == pointer && *b == pointer => {
+    let arguments = match entry::takes_arguments(&entry.ty(&*guest.caller))? {
+        true => {
             let arguments = guest.caller.data_mut().kernel().arguments().to_vec();
-            let (count, list) = arguments_on_stack(guest, &arguments)?;
-            vec![Val::I32(count.cast_signed()), Val::I32(list.cast_signed())]
+            Some(arguments_on_stack(guest, &arguments)?)
         }
-        _ => {
-            return Err(Error::usage(format!(
-                "the entry has the type {ty}; expected C's main, (i32 i32) -> (i32), or no parameters"
-            )));
-        }
+        false => None,
     };
-    let mut results: Vec<Val> = ty
-        .results()
-        .iter()
-        .map(|ty| Val::default_for(*ty))
-        .collect();
-    entry.call(&mut *guest.caller, &parameters, &mut results)?;
-    Ok(results.first().and_then(Val::i32).unwrap_or(0))
+    entry::call(&mut *guest.caller, entry, arguments)
 }
 
 /// `argc` and `argv`, at the bottom of the C stack, where they stay.

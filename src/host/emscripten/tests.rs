@@ -3,7 +3,7 @@
 use super::{Emscripten, EmscriptenHost, EmscriptenSymbols, call_main, is_program, table};
 use crate::config::Engine;
 use crate::error::{Error, Result};
-use crate::host::{Kernel, KernelBuilder, KernelHost, Pipe, WasiSymbols};
+use crate::host::{Kernel, KernelBuilder, KernelHost, Mount, Pipe, WasiSymbols};
 use crate::link::{HostSymbols, MemoryFiles, Process, Profile};
 use crate::module::{FuncType, Module};
 use crate::runtime::{Caller, Func, Store, StoreContextMut};
@@ -64,7 +64,6 @@ fn a_name_with_one_signature_can_have_its_address_taken() {
 /// name at offset 36 of `struct dso`, symbols with an index, callbacks with the user's pointer.
 const NEWEST: &str = r#"(module
     (@custom "dylink.0" (before first) "\01\04\00\04\02\00\06\06wasm32")
-    (import "env" "_dlinit" (func $init (param i32)))
     (import "env" "_dlopen_js" (func $open (param i32) (result i32)))
     (import "env" "_dlsym_js" (func $symbol (param i32 i32 i32) (result i32)))
     (import "env" "_emscripten_dlopen_js" (func $later (param i32 i32 i32 i32)))
@@ -90,7 +89,6 @@ const NEWEST: &str = r#"(module
         (i32.store (i32.const 3000) (i32.add (local.get 0) (local.get 1))))
     (type $binary (func (param i32 i32) (result i32)))
     (func (export "__main_argc_argv") (param i32 i32) (result i32)
-        (call $init (i32.const 900))
         (if (i32.ne (call $open (i32.const 1024)) (i32.const 1)) (then (return (i32.const 1))))
         (if (call $open (i32.const 1200)) (then (return (i32.const 2))))
         (if (call $symbol (i32.const 1024) (i32.const 1304) (i32.const 1400)) (then (return (i32.const 3))))
@@ -131,6 +129,149 @@ fn a_program_of_the_newest_shape_opens_libraries_now_and_later() {
     let mut sum = [0; 4];
     memory.read(&mut store, 3000, &mut sum).unwrap();
     assert_eq!(u32::from_le_bytes(sum), 1540);
+}
+
+/// A program that opens one library globally, by a description of its version's form, and calls a function of it that
+/// `RTLD_DEFAULT` finds. Its status is 42, or which step failed.
+fn opens_a_library(description: &[(u32, &str)], asks_with_index: bool) -> Vec<u8> {
+    let data: String = description
+        .iter()
+        .map(|(offset, bytes)| format!("(data (i32.const {}) \"{bytes}\")", 1024 + offset))
+        .collect();
+    let (ty, index) = match asks_with_index {
+        true => ("i32 i32 i32", "(i32.const 1400)"),
+        false => ("i32 i32", ""),
+    };
+    let text = format!(
+        r#"(module
+        (@custom "dylink.0" (before first) "\01\04\00\04\00\00")
+        (import "env" "_dlopen_js" (func $open (param i32) (result i32)))
+        (import "env" "_dlsym_js" (func $symbol (param {ty}) (result i32)))
+        (memory (export "memory") 3)
+        (table (export "__indirect_function_table") 0 funcref)
+        (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+        (global (export "__heap_base") i32 (i32.const 131072))
+        (global $next (mut i32) (i32.const 131072))
+        {data}
+        (data (i32.const 1300) "add\00nope\00") (data (i32.const 1400) "\ff\ff\ff\ff")
+        (func (export "malloc") (param i32) (result i32)
+            (global.get $next)
+            (global.set $next (i32.add (global.get $next) (i32.and (i32.add (local.get 0) (i32.const 31)) (i32.const -16)))))
+        (func (export "free") (param i32))
+        (func (export "__dl_seterr") (param i32 i32)
+            (memory.copy (i32.const 2000) (local.get 0) (i32.const 120)))
+        (type $binary (func (param i32 i32) (result i32)))
+        (func (export "main") (param i32 i32) (result i32)
+            (if (i32.ne (call $open (i32.const 1024)) (i32.const 1)) (then (return (i32.const 1))))
+            (if (call $symbol (i32.const 0) (i32.const 1304) {index}) (then (return (i32.const 2))))
+            (if (i32.eqz (call $symbol (i32.const 1024) (i32.const 1300) {index})) (then (return (i32.const 3))))
+            (if (i32.ne (i32.load (i32.const 1400)) (i32.const -1)) (then (return (i32.const 4))))
+            (call_indirect (type $binary) (i32.const 20) (i32.const 22)
+                (call $symbol (i32.const 0) (i32.const 1300) {index}))))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// Runs [`opens_a_library`]: status, and the last message for `dlerror`.
+fn open_as_described(description: &[(u32, &str)], asks_with_index: bool) -> (i32, String) {
+    let library = wat::parse_str(SIDE).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("lib")).unwrap();
+    std::fs::write(directory.path().join("lib/side.so"), &library).unwrap();
+    let kernel = KernelBuilder::new()
+        .arg("main")
+        .mount("/", Mount::host(directory.path()).unwrap());
+    let mut files = MemoryFiles::new();
+    files.insert("/lib/side.so", library);
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let main = opens_a_library(description, asks_with_index);
+    let (end, process, mut store) = run(&main, kernel, files, symbols);
+    let mut bytes = [0; 120];
+    let memory = process.memory().unwrap();
+    memory.read(&mut store, 2000, &mut bytes).unwrap();
+    let text = String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap());
+    (end.unwrap(), text.into_owned())
+}
+
+#[test]
+fn descriptions_of_libraries_are_read_as_every_version_lays_them_out() {
+    /// `RTLD_NOW | RTLD_GLOBAL`.
+    const FLAGS: &str = "\\02\\01\\00\\00";
+    const CALLBACK: &str = "\\07\\00\\00\\00";
+    let unknown =
+        |place: &str| format!("Tried to lookup unknown symbol \"nope\" in dynamic lib: {place}");
+    // To 3.1.28; opened asynchronously there are callbacks. The symbol's number came later.
+    let end = (42, unknown("RTLD_DEFAULT"));
+    for name in ["side.so", "/lib/side.so", "../lib//side.so"] {
+        let description = [(20, FLAGS), (44, name)];
+        assert_eq!(open_as_described(&description, false), end, "{name}");
+        let description = [(8, CALLBACK), (12, CALLBACK), (20, FLAGS), (44, name)];
+        assert_eq!(open_as_described(&description, false), end, "{name}");
+        // 3.1.29 to 3.1.31.
+        let description = [(8, FLAGS), (32, name)];
+        assert_eq!(open_as_described(&description, false), end, "{name}");
+    }
+    let end = (42, unknown("__main__"));
+    for name in ["side.so", "/lib/side.so", "../lib//side.so"] {
+        // 3.1.32 to 3.1.38.
+        let description = [(4, FLAGS), (28, name)];
+        assert_eq!(open_as_described(&description, true), end, "{name}");
+        // From 3.1.39 on, where the C library did not find the file.
+        let description = [(4, FLAGS), (36, name)];
+        assert_eq!(open_as_described(&description, true), end, "{name}");
+    }
+    // The C library found the file and read it to the address 0x73646973, which as text is `sids`.
+    let size = wat::parse_str(SIDE).unwrap().len();
+    let size: String = u32::try_from(size)
+        .unwrap()
+        .to_le_bytes()
+        .map(|byte| format!("\\{byte:02x}"))
+        .concat();
+    let description = [(4, FLAGS), (28, "sids"), (32, &size), (36, "/lib/side.so")];
+    assert_eq!(open_as_described(&description, true), end);
+    // The same begin of a name that is no file: the older form.
+    let (end, text) = open_as_described(&[(4, FLAGS), (28, "sids1234/lib/side.so")], true);
+    assert_eq!(end, 1);
+    assert!(
+        text.starts_with("could not load dynamic lib: sids1234/lib/side.so\n"),
+        "{text}"
+    );
+}
+
+/// Opens `/home` and lets it open, opens and closes `/tmp` 10,000 times, and then goes where the first descriptor leads.
+const MANY_DIRECTORIES: &str = r#"(module
+    (import "env" "__syscall_openat" (func $open (param i32 i32 i32 i32) (result i32)))
+    (import "env" "__syscall_fchdir" (func $enter (param i32) (result i32)))
+    (import "env" "__syscall_getcwd" (func $where (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 100) "/home\00/tmp\00")
+    (func (export "main") (result i32)
+        (local $home i32) (local $other i32) (local $count i32)
+        (local.set $home (call $open (i32.const -100) (i32.const 100) (i32.const 0x10000) (i32.const 0)))
+        (loop $again
+            (local.set $other (call $open (i32.const -100) (i32.const 106) (i32.const 0x10000) (i32.const 0)))
+            (if (i32.lt_s (local.get $other) (i32.const 0)) (then (return (i32.const 1))))
+            (if (call $close (local.get $other)) (then (return (i32.const 2))))
+            (local.set $count (i32.add (local.get $count) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $count) (i32.const 10000))))
+        (if (call $enter (local.get $home)) (then (return (i32.const 3))))
+        (drop (call $where (i32.const 200) (i32.const 100)))
+        (i32.const 0)))"#;
+
+#[test]
+fn a_directory_that_is_open_is_not_forgotten_however_many_were_opened_since() {
+    let main = wat::parse_str(MANY_DIRECTORIES).unwrap();
+    let kernel = KernelBuilder::new().arg("main").mount("/", super::tree());
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let (end, process, mut store) = run(&main, kernel, MemoryFiles::new(), symbols);
+    assert_eq!(end.unwrap(), 0);
+    let mut bytes = [0; 6];
+    let memory = process.memory().unwrap();
+    memory.read(&mut store, 200, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"/home\0");
+    let remembered = store.data_mut().emscripten.directories.len();
+    assert!(remembered <= 4, "{remembered} of 2");
 }
 
 /// What `EM_JS` and `EM_ASM` of a program would do, offered by the embedder.

@@ -213,7 +213,7 @@ fn wait(kernel: &mut Kernel, subscriptions: &[Subscription]) -> Result<Vec<Event
                 },
                 Wish::Read { fd } => {
                     let readiness = kernel.poll_read(fd, 0);
-                    if readiness == Ok(Readiness::Pending) {
+                    if readiness == Ok(Readiness::Pending) && kernel.waits_for_host(fd) {
                         waiting_for_input = Some(fd);
                     }
                     readiness
@@ -237,18 +237,6 @@ fn wait(kernel: &mut Kernel, subscriptions: &[Subscription]) -> Result<Vec<Event
         if !events.is_empty() {
             return Ok(events);
         }
-        match (rest, waiting_for_input) {
-            (Some(rest), None) => kernel.sleep(rest)?,
-            (rest, Some(fd)) if kernel.waits_for_host(fd) && !kernel.clock.is_virtual() => {
-                if kernel.is_interrupted() {
-                    return Err(Errno::Intr);
-                }
-                let slice = rest.unwrap_or(u64::MAX).min(kernel.wait_slice());
-                kernel.poll_read(fd, slice)?;
-            }
-            // Only the guest itself could end this, and it is here: it sleeps as long as a clock runs.
-            (Some(rest), Some(_)) => kernel.sleep(rest)?,
-            (None, _) => return Err(Errno::Deadlk),
-        }
+        kernel.wait_a_while(rest, waiting_for_input)?;
     }
 }
