@@ -7,7 +7,7 @@ use super::shapes::{CALLS, Random, address_arguments, arguments, function, local
 
 /// How the carried local gets its first value, right before the loop.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum First {
+enum Initial {
     Copied,
     Constant,
     Computed,
@@ -22,26 +22,26 @@ enum First {
     Early,
 }
 
-const FIRSTS: [First; 19] = [
-    First::Copied,
-    First::Constant,
-    First::Computed,
-    First::CopiedSecond,
-    First::CopiedFirst,
-    First::ConstantSecond,
-    First::ConstantFirst,
-    First::ConstantBetween,
-    First::Early,
-    First::Mixed(0, 3, false, 0),
-    First::Mixed(0, 3, false, 2),
-    First::Mixed(0, 4, false, 1),
-    First::Mixed(1, 1, false, 0),
-    First::Mixed(1, 2, true, 0),
-    First::Mixed(1, 2, true, 2),
-    First::Mixed(2, 1, true, 1),
-    First::Mixed(2, 1, false, 2),
-    First::Mixed(2, 2, true, 0),
-    First::Mixed(2, 2, false, 3),
+const INITIALS: [Initial; 19] = [
+    Initial::Copied,
+    Initial::Constant,
+    Initial::Computed,
+    Initial::CopiedSecond,
+    Initial::CopiedFirst,
+    Initial::ConstantSecond,
+    Initial::ConstantFirst,
+    Initial::ConstantBetween,
+    Initial::Early,
+    Initial::Mixed(0, 3, false, 0),
+    Initial::Mixed(0, 3, false, 2),
+    Initial::Mixed(0, 4, false, 1),
+    Initial::Mixed(1, 1, false, 0),
+    Initial::Mixed(1, 2, true, 0),
+    Initial::Mixed(1, 2, true, 2),
+    Initial::Mixed(2, 1, true, 1),
+    Initial::Mixed(2, 1, false, 2),
+    Initial::Mixed(2, 2, true, 0),
+    Initial::Mixed(2, 2, false, 3),
 ];
 
 /// What stands between the loop's start and the reader.
@@ -72,9 +72,9 @@ pub fn carried(group: &mut Group, random: &mut Random, ty: Ty) {
     let mut add =
         |group: &mut Group, random: &mut Random, label: &str, reader: Vec<Stmt>, all: bool| {
             let firsts = if all {
-                &FIRSTS[..]
+                &INITIALS[..]
             } else {
-                &FIRSTS[turn % FIRSTS.len()..][..1]
+                &INITIALS[turn % INITIALS.len()..][..1]
             };
             for first in firsts {
                 for between in BETWEENS {
@@ -178,7 +178,7 @@ pub fn carried(group: &mut Group, random: &mut Random, ty: Ty) {
 fn carrying(
     random: &mut Random,
     ty: Ty,
-    first: First,
+    first: Initial,
     between: Between,
     reader: Vec<Stmt>,
 ) -> Function {
@@ -216,38 +216,38 @@ fn carrying(
             copies.chain(constants).map(set).collect::<Vec<_>>()
         }
     };
-    if matches!(first, First::Mixed(..)) {
+    if matches!(first, Initial::Mixed(..)) {
         // Nothing before joins in.
         body.push(Stmt::Set(second, op("mul", from(), constant(3))));
     }
     body.extend(match first {
-        First::Mixed(slots, constants, constants_first, place) => {
+        Initial::Mixed(slots, constants, constants_first, place) => {
             mixed(slots, constants, constants_first, place)
         }
-        First::Copied => vec![Stmt::Set(carried, from())],
-        First::Constant => vec![Stmt::Set(carried, constant(9))],
-        First::Computed => vec![Stmt::Set(carried, op("add", from(), constant(3)))],
-        First::CopiedSecond => vec![
+        Initial::Copied => vec![Stmt::Set(carried, from())],
+        Initial::Constant => vec![Stmt::Set(carried, constant(9))],
+        Initial::Computed => vec![Stmt::Set(carried, op("add", from(), constant(3)))],
+        Initial::CopiedSecond => vec![
             Stmt::Set(second, from()),
             Stmt::Set(carried, Expr::Local(param(ty, 1))),
         ],
-        First::CopiedFirst => vec![
+        Initial::CopiedFirst => vec![
             Stmt::Set(carried, from()),
             Stmt::Set(second, Expr::Local(param(ty, 1))),
         ],
-        First::ConstantSecond => vec![
+        Initial::ConstantSecond => vec![
             Stmt::Set(second, constant(1)),
             Stmt::Set(carried, constant(2)),
         ],
-        First::ConstantFirst => vec![
+        Initial::ConstantFirst => vec![
             Stmt::Set(carried, constant(3)),
             Stmt::Set(second, constant(4)),
         ],
-        First::ConstantBetween => vec![
+        Initial::ConstantBetween => vec![
             Stmt::Set(carried, constant(u64::from(u32::MAX))),
             Stmt::Set(second, from()),
         ],
-        First::Early => vec![
+        Initial::Early => vec![
             Stmt::Set(carried, from()),
             Stmt::Set(second, op("mul", from(), constant(7))),
         ],
