@@ -1,7 +1,7 @@
 //! Every knob of the engine, its default and its cost; and the `Engine` that holds them.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::module::FuncType;
+use crate::module::{FuncType, NameHasher};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,13 +83,15 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Holds the configuration and what all stores share: the canonical function types. Cheap to clone.
+/// Holds the configuration and what all stores share: the canonical function types, and the keys with which names of
+/// symbols are hashed. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
 
 struct EngineInner {
     config: Config,
     types: Mutex<TypeTable>,
+    names: NameHasher,
 }
 
 #[derive(Default)]
@@ -123,6 +125,7 @@ impl Engine {
         Engine(Arc::new(EngineInner {
             config,
             types: Mutex::default(),
+            names: NameHasher::default(),
         }))
     }
 
@@ -134,6 +137,11 @@ impl Engine {
     /// Whether two handles are the same engine.
     pub fn same(&self, other: &Engine) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// How all its modules hash the names of symbols.
+    pub(crate) fn names(&self) -> NameHasher {
+        self.0.names
     }
 
     /// The canonical id of a function type of the host: equal types, equal ids, engine-wide.

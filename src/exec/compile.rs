@@ -104,7 +104,11 @@ fn note_globals(translation: &Translation, instance: &InstanceRec) {
         let imports = instance.module.0.imports.iter().filter(is_global);
         let import = index.and_then(|index| imports.clone().nth(index));
         super::coverage::reads_global(match import {
-            Some(import) => format!("{}.{}", import.module, import.name),
+            Some(import) => format!(
+                "{}.{}",
+                instance.module.0.import_module(import),
+                import.name
+            ),
             None => "a global of the module itself".to_owned(),
         });
     }

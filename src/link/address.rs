@@ -8,11 +8,11 @@ use super::pointer_exports::Pointer;
 use super::process::Process;
 use super::symbols::Symbol;
 use crate::error::{Error, ErrorKind, Result};
-use crate::module::{ConstExpr, SymbolFlags};
+use crate::module::SymbolFlags;
 use crate::runtime::{AsContextMut, Func, Instance, Ref, StoreContextMut, Table, Val};
 
 /// Slots that the table grows by when one more function pointer is wanted.
-const SLOTS_AT_ONCE: u64 = 64;
+pub(super) const SLOTS_AT_ONCE: u64 = 64;
 
 impl<T: 'static> Process<T> {
     /// The function behind a definition; `None` if its object has no instance yet or the address is no function.
@@ -25,7 +25,7 @@ impl<T: 'static> Process<T> {
             Symbol::Data { .. } => None,
             Symbol::Function { func, .. } => {
                 let instance = self.instance_of(definition.object);
-                instance.and_then(|instance| instance.func(&*store, func))
+                return Ok(instance.and_then(|instance| instance.resolved_func(&*store, func)));
             }
             Symbol::Pointer(pointer) => {
                 let address = self.pointer_address(store, definition.object, pointer)?;
@@ -71,29 +71,24 @@ impl<T: 'static> Process<T> {
         export: u32,
         global: u32,
     ) -> Result<Option<u32>> {
-        let (value, symbols, instance, base, tls_base, flags) = {
+        let (symbols, instance, base, tls_base, flags) = {
             let state = self.state();
             let Some(object) = state.object(object) else {
                 return Ok(None);
             };
-            let flags = object.symbols.flags(object.symbols.export_name(export));
-            let init = usize::try_from(global)
-                .ok()
-                .and_then(|global| object.symbols.module().0.globals.get(global))
-                .and_then(|global| match global.init {
-                    Some(ConstExpr::Value(value)) => Some(value),
-                    _ => None,
-                });
-            let base = if object.relocatable {
-                object.memory.base
-            } else {
-                0
-            };
-            let symbols = object.symbols.clone();
-            (init, symbols, object.instance, base, object.tls_base, flags)
+            if let Some(address) = object.constant_address(export, global) {
+                return Ok(Some(address));
+            }
+            (
+                object.symbols.clone(),
+                object.instance,
+                object.data_base(),
+                object.tls_base,
+                object.symbols.flags(export),
+            )
         };
-        let value = match (value, instance) {
-            (Some(value), _) => u32::try_from(value & 0xffff_ffff).ok(),
+        let value = match (symbols.constant(global), instance) {
+            (Some(value), _) => Some(value),
             (_, Some(instance)) => instance
                 .get_global(&mut *store, symbols.export_name(export))
                 .and_then(|global| global.get(&mut *store).i32())
@@ -160,7 +155,7 @@ impl<T: 'static> Process<T> {
         let known = self.state().indices.get(func);
         if let Some(index) = known {
             // The guest may have overwritten the slot.
-            if self.slot_holds(store, table, index, func) {
+            if slot_holds(store, table, index, func) {
                 return Ok(index);
             }
             self.state().indices.forget(func);
@@ -170,19 +165,6 @@ impl<T: 'static> Process<T> {
         table.set(&mut *store, u64::from(slot), Ref::Func(Some(func)))?;
         self.state().indices.add(AddedSlot { slot, func, object });
         Ok(slot)
-    }
-
-    pub(crate) fn slot_holds(
-        &self,
-        store: &mut StoreContextMut<'_, T>,
-        table: Table,
-        index: u32,
-        func: Func,
-    ) -> bool {
-        match table.get(&mut *store, u64::from(index)) {
-            Some(Ref::Func(Some(found))) => found.resolved(&*store) == func,
-            _ => false,
-        }
     }
 
     /// Learns the addresses of the functions in these slots, such as those of an element segment. Functions of objects
@@ -210,7 +192,7 @@ impl<T: 'static> Process<T> {
                 }
                 let known = self.state().indices.get(func);
                 // The guest may have overwritten the slot that was known.
-                if known.is_some_and(|known| !self.slot_holds(store, table, known, func)) {
+                if known.is_some_and(|known| !slot_holds(store, table, known, func)) {
                     self.state().indices.forget(func);
                 }
                 let mut state = self.state();
@@ -307,6 +289,19 @@ impl<T: 'static> Process<T> {
             .first()
             .and_then(Val::i32)
             .map_or(0, i32::cast_unsigned))
+    }
+}
+
+/// Whether a slot of the table holds a function.
+pub(super) fn slot_holds<T: 'static>(
+    store: &mut StoreContextMut<'_, T>,
+    table: Table,
+    slot: u32,
+    func: Func,
+) -> bool {
+    match table.get(&mut *store, u64::from(slot)) {
+        Some(Ref::Func(Some(found))) => found.resolved(&*store) == func,
+        _ => false,
     }
 }
 

@@ -2,38 +2,25 @@
 //! (rules R1 to R10).
 #![forbid(unsafe_code)]
 
-use super::exit_handlers::{is_registration, keeps_for_good};
+use super::exit_handlers::{is_registration, keeps_for_good, may_register};
 use super::got::{CellKind, CellTarget, LoaderValue};
+use super::importer::{Candidates, Cells, IMPORTS_AT_ONCE, Importer, Origin, WantedType};
+use super::lookup::Found;
 use super::object::{Definition, ObjectId};
 use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
 use super::remedy::remedy;
-use super::state::View;
-use super::symbols::{Symbol, WeakImports, javascript_hint};
+use super::state::{State, View};
+use super::symbols::{Symbol, SymbolTable, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::Result;
 use crate::module::{
-    ExternKind, FuncType, GlobalType, MemoryType, Module, RefType, TableType, ValType,
+    ExternKind, ExternType, FuncType, GlobalType, MemoryType, Name, RefType, TableType, ValType,
 };
 use crate::runtime::StoreContextMut;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// What one object's imports are bound with.
-struct Importer<'a> {
-    id: ObjectId,
-    name: String,
-    module: &'a Module,
-    weak: WeakImports<'a>,
-    added_global: &'a [ObjectId],
-    options: LoadOptions,
-    /// The first imported function of each name (module, index of its type), once somebody asked.
-    called: OnceCell<HashMap<&'a str, (&'a str, u32)>>,
-}
-
-/// Imports between two looks whether the load has to stop.
-const IMPORTS_AT_ONCE: u32 = 64;
 
 impl<T: 'static> Planner<'_, T> {
     /// Binds all imports of the object at this place of the plan; problems are collected.
@@ -49,14 +36,26 @@ impl<T: 'static> Planner<'_, T> {
         };
         let symbols = object.symbols.clone();
         let module = symbols.module();
+        let inner = &*module.0;
         let importer = Importer {
             id: object.id,
             name: object.name.clone(),
+            symbols: &symbols,
+            first: match self.process.0.profile.symbol_order {
+                SymbolOrder::OwnFirst => Some((object.id, &*symbols)),
+                SymbolOrder::Elf => self.lookup.first(),
+            },
             module,
-            weak: WeakImports::new(module),
             added_global,
             options,
+            weak: OnceCell::new(),
             called: OnceCell::new(),
+            lookups: Cell::new(0),
+            traced: self
+                .process
+                .0
+                .trace
+                .wants(TraceTopics::SYMBOLS | TraceTopics::BINDINGS),
         };
         let trace = &self.process.0.trace;
         let lazy = if options.bind_now { "" } else { " (lazy)" };
@@ -65,63 +64,105 @@ impl<T: 'static> Planner<'_, T> {
             TraceTopics::RELOC,
             format_args!("relocation processing: {}{lazy}", importer.name),
         );
-        let mut bindings = Vec::with_capacity(module.0.imports.len());
-        let mut cells: Vec<PlannedCell> = Vec::new();
-        let mut known: HashMap<(CellKind, &str), usize> = HashMap::new();
+        let origins: Vec<(&str, Origin)> = inner
+            .import_modules
+            .names()
+            .map(|name| (name, Origin::of(name)))
+            .collect();
+        let mut bindings = Vec::with_capacity(inner.imports.len());
+        let mut cells = Cells::default();
+        if origins
+            .iter()
+            .any(|(_, origin)| matches!(origin, Origin::Cell(_)))
+        {
+            // As a rule each has a name of its own. Without memory for them, it is tried again when there are some.
+            cells.known.reserve(inner.imported_globals);
+        }
+        let mut candidates = Candidates::default();
         let mut seen_memory = false;
         let mut seen_table = false;
-        for (number, import) in (0u32..).zip(&module.0.imports) {
-            let (from, name) = (&*import.module, &*import.name);
+        for (number, import) in (0u32..).zip(&inner.imports) {
             if number % IMPORTS_AT_ONCE == 0 {
-                let each = self.lookup.borrow().next_cost();
+                let each = self.lookup.next_cost();
                 store.pay(each.saturating_mul(u64::from(IMPORTS_AT_ONCE)))?;
+                candidates = self.candidates(&importer, number);
             }
-            let bound = match &import.ty {
+            let (from, origin) = usize::try_from(import.module)
+                .ok()
+                .and_then(|place| origins.get(place).copied())
+                .unwrap_or(("", Origin::Other));
+            let symbol = import.symbol();
+            let name = symbol.text;
+            let candidate = candidates.of(number);
+            let bound = match import.ty {
                 ExternKind::Func(ty) => {
-                    let ty = usize::try_from(*ty)
-                        .ok()
-                        .and_then(|ty| module.0.types.get(ty))
-                        .cloned()
-                        .unwrap_or_else(|| FuncType::new([], []));
-                    self.bind_function(store, &importer, from, name, &ty)?
-                }
-                ExternKind::Memory(ty) => {
-                    let first = !std::mem::replace(&mut seen_memory, true);
-                    self.bind_memory(store, *ty, first)
-                        .map(|()| Binding::Memory)
-                }
-                ExternKind::Table(ty) => {
-                    let first = !std::mem::replace(&mut seen_table, true);
-                    self.bind_table(store, (from, name), *ty, first)
-                        .map(|()| Binding::Table)
-                }
-                ExternKind::Global(ty) => {
-                    let kind = match from {
-                        "GOT.mem" => Some(CellKind::Data),
-                        "GOT.func" => Some(CellKind::Function),
-                        _ => None,
-                    };
-                    match kind {
-                        None => self.bind_global(store, from, name, *ty),
-                        Some(_) if *ty != CELL_TYPE => Err(format!(
-                            "a GOT cell must be a mutable i32, not {}",
-                            global_text(*ty)
-                        )),
-                        Some(kind) => match known.get(&(kind, name)) {
-                            Some(cell) => Ok(Binding::Cell(*cell)),
-                            None => self
-                                .cell_target(store, &importer, kind, name)
-                                .map(|target| {
-                                    known.insert((kind, name), cells.len());
-                                    cells.push(PlannedCell {
-                                        import: number,
-                                        target,
-                                    });
-                                    Binding::Cell(cells.len() - 1)
-                                }),
-                        },
+                    let place = usize::try_from(ty).unwrap_or(usize::MAX);
+                    let wanted = inner.types.get(place).zip(inner.type_ids.get(place));
+                    match wanted {
+                        Some((ty, id)) => {
+                            if origin == Origin::Env
+                                && let Some(definition) =
+                                    self.plain(&importer, candidate, symbol, *id)
+                            {
+                                bindings.push(Binding::Definition(definition));
+                                continue;
+                            }
+                            let wanted = WantedType { ty, id: *id };
+                            self.bind_function(
+                                store,
+                                &importer,
+                                (from, origin),
+                                (symbol, candidate),
+                                wanted,
+                            )?
+                        }
+                        None => Err(format!("function `{name}` has no type")),
                     }
                 }
+                ExternKind::Memory(_) => {
+                    let first = !std::mem::replace(&mut seen_memory, true);
+                    match inner.import_type(import.ty) {
+                        ExternType::Memory(ty) => {
+                            self.bind_memory(store, ty, first).map(|()| Binding::Memory)
+                        }
+                        _ => Err("it is no memory".to_string()),
+                    }
+                }
+                ExternKind::Table(_) => {
+                    let first = !std::mem::replace(&mut seen_table, true);
+                    match inner.import_type(import.ty) {
+                        ExternType::Table(ty) => self
+                            .bind_table(store, (from, name), ty, first)
+                            .map(|()| Binding::Table),
+                        _ => Err("it is no table".to_string()),
+                    }
+                }
+                ExternKind::Global(ty) => match origin {
+                    Origin::Env | Origin::Other => self.bind_global(store, from, name, ty),
+                    Origin::Cell(_) if ty != CELL_TYPE => Err(format!(
+                        "a GOT cell must be a mutable i32, not {}",
+                        global_text(ty)
+                    )),
+                    Origin::Cell(kind) => match cells.find(inner, kind, symbol) {
+                        Ok(cell) => Ok(Binding::Cell(cell)),
+                        Err(place) => {
+                            let target = match self.plain_cell(&importer, candidate, kind, symbol) {
+                                Some(target) => Ok(target),
+                                None => {
+                                    self.cell_target(store, &importer, kind, (symbol, candidate))
+                                }
+                            };
+                            target.map(|target| {
+                                let cell = PlannedCell {
+                                    import: number,
+                                    kind,
+                                    target,
+                                };
+                                Binding::Cell(cells.add(place, cell))
+                            })
+                        }
+                    },
+                },
             };
             match bound {
                 Ok(binding) => {
@@ -170,78 +211,204 @@ impl<T: 'static> Planner<'_, T> {
             .counters
             .relocations
             .fetch_add(bound, Relaxed);
+        self.process
+            .0
+            .counters
+            .lookups
+            .fetch_add(importer.lookups.get(), Relaxed);
         if let Some(object) = self.new.get_mut(place) {
             object.bindings = bindings;
-            object.cells = cells;
+            object.cells = cells.list.into();
         }
         Ok(())
     }
 
-    fn find(&self, importer: &Importer<'_>, name: &str) -> Option<Definition> {
-        let state = self.process.state();
-        let view = View {
-            state: &state,
-            new: &self.new,
-            added_global: importer.added_global,
-        };
-        let order = self.process.0.profile.symbol_order;
-        let trace = &self.process.0.trace;
-        if trace.wants(TraceTopics::SYMBOLS) {
-            let mut last = None;
-            for object in view.scope(order, Some(importer.id)) {
-                if last != Some(object) {
-                    trace.line(
-                        TraceTopics::SYMBOLS,
-                        format_args!("symbol={name};  lookup in file={} [0]", view.name(object)),
-                    );
-                }
-                last = Some(object);
-                if view.find_in([object], name).is_some() {
-                    break;
-                }
-            }
+    /// Where the object that is looked into first probably has the names of the next imports
+    /// (see [`SymbolTable::candidates`]).
+    fn candidates(&self, importer: &Importer<'_>, first: u32) -> Candidates {
+        let mut hashes = [0; IMPORTS_AT_ONCE as usize];
+        let mut places = Candidates::default();
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        let next = importer.module.0.imports.get(first..).unwrap_or_default();
+        for (hash, import) in hashes.iter_mut().zip(next) {
+            *hash = import.symbol().hash;
         }
-        self.process.0.counters.lookups.fetch_add(1, Relaxed);
-        let own = match order {
-            SymbolOrder::OwnFirst => view.find_in([importer.id], name),
+        if let Some((_, table)) = importer.first {
+            let hashes = hashes.get(..next.len()).unwrap_or(&hashes);
+            table.candidates(hashes, &mut places.0);
+        }
+        places
+    }
+
+    /// The definition that a function of `env` is bound to if there is nothing to consider: the usual case, in short.
+    #[inline]
+    fn plain(
+        &self,
+        importer: &Importer<'_>,
+        candidate: u32,
+        name: Name<'_>,
+        ty: u32,
+    ) -> Option<Definition> {
+        if importer.traced
+            || may_register(name.text)
+            || self.process.0.host.overrides("env", name.text)
+        {
+            return None;
+        }
+        let (found, provider) = self.look(importer, candidate, name)?;
+        match found.symbol {
+            Symbol::Function { func, .. } if provider.type_id(func) == Some(ty) => {
+                importer.count();
+                Some(found)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a cell is to hold if there is nothing to consider.
+    #[inline]
+    fn plain_cell(
+        &self,
+        importer: &Importer<'_>,
+        candidate: u32,
+        kind: CellKind,
+        name: Name<'_>,
+    ) -> Option<CellTarget> {
+        let is_function = kind == CellKind::Function;
+        if importer.traced || (is_function && self.process.0.host.overrides("env", name.text)) {
+            return None;
+        }
+        let (found, _) = self.look(importer, candidate, name)?;
+        match (kind, found.symbol) {
+            (CellKind::Data, Symbol::Data { .. })
+            | (CellKind::Function, Symbol::Function { .. }) => {
+                importer.count();
+                Some(CellTarget::Definition(found))
+            }
+            _ => None,
+        }
+    }
+
+    /// The definition of a name, and the symbols of the object that has it.
+    #[inline]
+    fn look<'a>(
+        &'a self,
+        importer: &'a Importer<'_>,
+        candidate: u32,
+        name: Name<'_>,
+    ) -> Option<Found<'a>> {
+        if let Some((object, table)) = importer.first
+            && let Some(symbol) = table.at(candidate, name)
+        {
+            return Some((Definition { object, symbol }, table));
+        }
+        let own = match self.process.0.profile.symbol_order {
+            SymbolOrder::OwnFirst => importer.symbols.find(name).map(|symbol| {
+                let object = importer.id;
+                (Definition { object, symbol }, importer.symbols)
+            }),
             SymbolOrder::Elf => None,
         };
-        let found = own.or_else(|| self.lookup.borrow_mut().find(name))?;
-        trace.line(
+        own.or_else(|| self.lookup.find(name))
+    }
+
+    /// The same for whoever traces and counts.
+    fn find<'a>(
+        &'a self,
+        importer: &'a Importer<'_>,
+        candidate: u32,
+        name: Name<'_>,
+    ) -> Option<Found<'a>> {
+        importer.count();
+        if importer.traced {
+            self.trace_search(importer, name);
+        }
+        let found = self.look(importer, candidate, name)?;
+        if importer.traced {
+            self.trace_found(importer, name, found.0);
+        }
+        Some(found)
+    }
+
+    #[cold]
+    fn trace_search(&self, importer: &Importer<'_>, name: Name<'_>) {
+        let trace = &self.process.0.trace;
+        if !trace.wants(TraceTopics::SYMBOLS) {
+            return;
+        }
+        let state = self.process.state();
+        let view = self.view(&state, importer.added_global);
+        let order = self.process.0.profile.symbol_order;
+        let mut last = None;
+        for object in view.scope(order, Some(importer.id)) {
+            if last != Some(object) {
+                trace.line(
+                    TraceTopics::SYMBOLS,
+                    format_args!(
+                        "symbol={};  lookup in file={} [0]",
+                        name.text,
+                        view.name(object)
+                    ),
+                );
+            }
+            last = Some(object);
+            if view.find_in([object], name.text).is_some() {
+                break;
+            }
+        }
+    }
+
+    #[cold]
+    fn trace_found(&self, importer: &Importer<'_>, name: Name<'_>, found: Definition) {
+        let state = self.process.state();
+        self.process.0.trace.line(
             TraceTopics::BINDINGS,
             format_args!(
-                "binding file {} [0] to {} [0]: normal symbol `{name}'",
+                "binding file {} [0] to {} [0]: normal symbol `{}'",
                 importer.name,
-                view.name(found.object)
+                self.view(&state, &[]).name(found.object),
+                name.text
             ),
         );
-        Some(found)
+    }
+
+    /// The objects of the process and of the plan.
+    fn view<'a>(&'a self, state: &'a State, added_global: &'a [ObjectId]) -> View<'a> {
+        View {
+            state,
+            new: &self.new,
+            added_global,
+        }
     }
 
     fn bind_function(
         &self,
         store: &mut StoreContextMut<'_, T>,
         importer: &Importer<'_>,
-        from: &str,
-        name: &str,
-        ty: &FuncType,
+        (from, origin): (&str, Origin),
+        (symbol, candidate): (Name<'_>, u32),
+        wanted: WantedType<'_>,
     ) -> Result<Result<Binding, String>> {
         let shared = &self.process.0;
-        let host_first = from != "env" || shared.host.overrides(from, name);
-        if host_first && let Some(func) = self.process.host_function(store, from, name, ty) {
+        let (name, ty) = (symbol.text, wanted.ty);
+        let host_first = origin != Origin::Env || shared.host.overrides(from, name);
+        if host_first && let Some(func) = self.process.host_function(store, from, symbol, ty) {
             return Ok(Ok(Binding::Host(func)));
         }
         let mut undefined = Undefined::Missing;
-        if let Some(found) = self.find(importer, name) {
-            match self.function_fits(store, found, name, ty)? {
-                Ok(()) if self.forgets_nothing(importer, found, name, ty) => {
+        if let Some((found, provider)) = self.find(importer, candidate, symbol) {
+            match self.function_fits(store, found, provider, name, wanted)? {
+                Ok(()) if self.forgets_nothing(importer, found, provider, name, ty) => {
                     return Ok(Ok(Binding::ExitRegistration(found)));
                 }
                 Ok(()) => return Ok(Ok(Binding::Definition(found))),
-                Err(why) => undefined = Undefined::Mismatch(why),
+                Err(why) => undefined = Undefined::Mismatch(why.into()),
             }
-            if let Some(split) = self.split_form(found, name)
-                && self.function_fits(store, split, name, ty)?.is_ok()
+            let split = provider.split_form(name);
+            if let Some(split) = split.map(|symbol| Definition { symbol, ..found })
+                && self
+                    .function_fits(store, split, provider, name, wanted)?
+                    .is_ok()
             {
                 return Ok(Ok(Binding::Definition(split)));
             }
@@ -249,12 +416,12 @@ impl<T: 'static> Planner<'_, T> {
         // A definition that does not fit still hides the host's: whoever wrote it meant it.
         if matches!(undefined, Undefined::Missing)
             && !host_first
-            && let Some(func) = self.process.host_function(store, from, name, ty)
+            && let Some(func) = self.process.host_function(store, from, symbol, ty)
         {
             return Ok(Ok(Binding::Host(func)));
         }
         let trap = match undefined {
-            Undefined::Missing if importer.weak.contains(from, name) => {
+            Undefined::Missing if importer.is_weak(from, name) => {
                 undefined = Undefined::Weak;
                 true
             }
@@ -267,7 +434,7 @@ impl<T: 'static> Planner<'_, T> {
             return Ok(Ok(Binding::Undefined(undefined)));
         }
         Ok(Err(match undefined {
-            Undefined::Mismatch(why) => why,
+            Undefined::Mismatch(why) => why.into(),
             _ => {
                 let hint = self
                     .wrapped_hint(name)
@@ -285,42 +452,21 @@ impl<T: 'static> Planner<'_, T> {
         &self,
         importer: &Importer<'_>,
         found: Definition,
+        provider: &SymbolTable,
         name: &str,
         ty: &FuncType,
     ) -> bool {
-        let startup = self.new.first().is_some_and(|first| first.main.is_some());
-        if startup || found.object == importer.id || !is_registration(name, ty) {
+        if found.object == importer.id || !is_registration(name, ty) {
             return false;
         }
-        let state = self.process.state();
-        let view = View {
-            state: &state,
-            new: &self.new,
-            added_global: &[],
-        };
-        view.symbols(found.object).is_some_and(keeps_for_good)
-    }
-
-    /// The same definition for importers whose 64-bit integers are split.
-    fn split_form(&self, found: Definition, name: &str) -> Option<Definition> {
-        let state = self.process.state();
-        let view = View {
-            state: &state,
-            new: &self.new,
-            added_global: &[],
-        };
-        let symbol = view.symbols(found.object)?.split_form(name)?;
-        Some(Definition { symbol, ..found })
+        let startup = self.new.first().is_some_and(|first| first.main.is_some());
+        !startup && keeps_for_good(provider)
     }
 
     /// What to do about a function that the main module exports but that nobody may call (rule S8).
     fn wrapped_hint(&self, name: &str) -> Option<String> {
         let state = self.process.state();
-        let view = View {
-            state: &state,
-            new: &self.new,
-            added_global: &[],
-        };
+        let view = self.view(&state, &[]);
         let main = state.main.or_else(|| Some(self.new.first()?.id))?;
         view.symbols(main)?.is_wrapped(name).then(|| {
             format!(
@@ -331,7 +477,25 @@ impl<T: 'static> Planner<'_, T> {
     }
 
     /// Whether a definition is a function of this type (rules R5, R10).
+    #[inline]
     fn function_fits(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        found: Definition,
+        provider: &SymbolTable,
+        name: &str,
+        wanted: WantedType<'_>,
+    ) -> Result<Result<(), String>> {
+        match found.symbol {
+            Symbol::Function { func, .. } if provider.type_id(func) == Some(wanted.id) => {
+                Ok(Ok(()))
+            }
+            _ => self.other_fits(store, found, name, wanted.ty),
+        }
+    }
+
+    /// The same of a definition that is not just a function of this type.
+    fn other_fits(
         &self,
         store: &mut StoreContextMut<'_, T>,
         found: Definition,
@@ -340,20 +504,13 @@ impl<T: 'static> Planner<'_, T> {
     ) -> Result<Result<(), String>> {
         let (defined, provider, loaded) = {
             let state = self.process.state();
-            let view = View {
-                state: &state,
-                new: &self.new,
-                added_global: &[],
-            };
+            let view = self.view(&state, &[]);
             let defined = match found.symbol {
                 Symbol::Function { func, .. } => view
                     .symbols(found.object)
                     .and_then(|symbols| symbols.func_type(func)),
                 _ => None,
             };
-            if defined.is_some_and(|defined| defined == ty) {
-                return Ok(Ok(()));
-            }
             let loaded = state.object(found.object).is_some();
             let provider = view.name(found.object).to_string();
             (defined.cloned(), provider, loaded)
@@ -388,16 +545,17 @@ impl<T: 'static> Planner<'_, T> {
         store: &mut StoreContextMut<'_, T>,
         importer: &Importer<'_>,
         kind: CellKind,
-        name: &str,
+        (symbol, candidate): (Name<'_>, u32),
     ) -> Result<CellTarget, String> {
         let shared = &self.process.0;
+        let name = symbol.text;
         if kind == CellKind::Function
             && shared.host.overrides("env", name)
-            && let Some(target) = self.host_address(store, importer, name)
+            && let Some(target) = self.host_address(store, importer, symbol)
         {
             return Ok(target);
         }
-        if let Some(found) = self.find(importer, name) {
+        if let Some((found, _)) = self.find(importer, candidate, symbol) {
             let wrong = match (kind, found.symbol) {
                 (CellKind::Data, Symbol::Function { .. }) => Some("data"),
                 (CellKind::Function, Symbol::Data { .. }) => Some("a function"),
@@ -407,11 +565,7 @@ impl<T: 'static> Planner<'_, T> {
                 None => Ok(CellTarget::Definition(found)),
                 Some(wanted) => {
                     let state = self.process.state();
-                    let view = View {
-                        state: &state,
-                        new: &self.new,
-                        added_global: &[],
-                    };
+                    let view = self.view(&state, &[]);
                     Err(format!(
                         "symbol `{name}` is wanted as {wanted}, but is {} in `{}`",
                         found.symbol.kind(),
@@ -427,7 +581,7 @@ impl<T: 'static> Planner<'_, T> {
                 }
             }
             CellKind::Function => {
-                if let Some(target) = self.host_address(store, importer, name) {
+                if let Some(target) = self.host_address(store, importer, symbol) {
                     return Ok(target);
                 }
             }
@@ -436,7 +590,7 @@ impl<T: 'static> Planner<'_, T> {
             CellKind::Data => "GOT.mem",
             CellKind::Function => "GOT.func",
         };
-        let null = importer.weak.contains(from, name)
+        let null = importer.is_weak(from, name)
             || (kind == CellKind::Function && shared.profile.undefined_addresses_are_null);
         if null {
             return Ok(CellTarget::Null);
@@ -462,14 +616,16 @@ impl<T: 'static> Planner<'_, T> {
         &self,
         store: &mut StoreContextMut<'_, T>,
         importer: &Importer<'_>,
-        name: &str,
+        symbol: Name<'_>,
     ) -> Option<CellTarget> {
         let module = &*importer.module.0;
+        let name = symbol.text;
         let called = importer.called.get_or_init(|| {
             let mut called = HashMap::new();
             for import in &module.imports {
                 if let ExternKind::Func(ty) = import.ty {
-                    called.entry(&*import.name).or_insert((&*import.module, ty));
+                    let from = module.import_module(import);
+                    called.entry(&*import.name).or_insert((from, ty));
                 }
             }
             called
@@ -489,7 +645,7 @@ impl<T: 'static> Planner<'_, T> {
                     .or_else(|| super::abi::signature(name))?,
             ),
         };
-        let func = self.process.host_function(store, from, name, &ty)?;
+        let func = self.process.host_function(store, from, symbol, &ty)?;
         Some(CellTarget::Host(func))
     }
 

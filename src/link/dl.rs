@@ -204,8 +204,9 @@ impl<T: 'static> Process<T> {
         name: &str,
     ) -> Result<Func> {
         let mut store = store.as_context_mut();
-        let (found, place) = self.find_definition(handle, name, None)?;
-        let definition = found.ok_or_else(|| unknown_symbol(name, &place))?;
+        let found = self.find_definition(handle, name, None)?;
+        let missing = || unknown_symbol(name, &self.searched(handle, None));
+        let definition = found.ok_or_else(missing)?;
         self.definition_func(&mut store, definition)?
             .ok_or_else(|| Error::new(ErrorKind::Link(format!("symbol `{name}` is no function"))))
     }
@@ -217,9 +218,8 @@ impl<T: 'static> Process<T> {
         name: &str,
         caller: Option<ObjectId>,
     ) -> Result<u32> {
-        let (found, place) = self.find_definition(handle, name, caller)?;
-        let missing = || unknown_symbol(name, &place);
-        match found {
+        let missing = || unknown_symbol(name, &self.searched(handle, caller));
+        match self.find_definition(handle, name, caller)? {
             Some(definition) => self
                 .definition_address(store, definition)?
                 .ok_or_else(missing),
@@ -236,29 +236,39 @@ impl<T: 'static> Process<T> {
         handle == RTLD_DEFAULT || self.state().main.map(handle_of) == Some(handle)
     }
 
-    /// The definition that a handle leads to, and where it was looked for.
+    /// The definition that a handle leads to.
     fn find_definition(
         &self,
         handle: u32,
         name: &str,
         caller: Option<ObjectId>,
-    ) -> Result<(Option<Definition>, String)> {
+    ) -> Result<Option<Definition>> {
         let state = self.state();
         let view = View::loaded(&state);
         if handle == RTLD_DEFAULT || state.main.map(handle_of) == Some(handle) {
-            let found = view.find(self.0.profile.symbol_order, None, name);
-            Ok((found, "the global scope".to_string()))
+            Ok(view.find(self.0.profile.symbol_order, None, name))
         } else if handle == RTLD_NEXT {
             let caller = caller.ok_or_else(|| {
                 Error::msg("RTLD_NEXT needs a calling library, but the host called")
             })?;
-            let after = view.behind(caller);
-            let place = format!("the libraries after {}", view.name(caller));
-            Ok((view.find_in(after, name), place))
+            Ok(view.find_in(view.behind(caller), name))
         } else {
             let id = self.opened(&state, handle)?.id;
             let closure = graph::breadth_first([id], |id| view.needed(id));
-            Ok((view.find_in(closure, name), view.name(id).to_string()))
+            Ok(view.find_in(closure, name))
+        }
+    }
+
+    /// Where the definition that a handle leads to was looked for.
+    fn searched(&self, handle: u32, caller: Option<ObjectId>) -> String {
+        if self.is_everything(handle) {
+            return "the global scope".to_string();
+        }
+        let state = self.state();
+        match (handle, object_of(handle), caller) {
+            (RTLD_NEXT, _, Some(caller)) => format!("the libraries after {}", state.name(caller)),
+            (_, Some(id), _) => state.name(id).to_string(),
+            _ => "?".to_string(),
         }
     }
 
@@ -269,7 +279,8 @@ impl<T: 'static> Process<T> {
             .host
             .signature("env", name)
             .or_else(|| super::abi::signature(name).filter(|_| self.0.profile.dl_functions));
-        match ty.and_then(|ty| self.host_function(store, "env", name, &ty)) {
+        let symbol = store.engine().names().name(name);
+        match ty.and_then(|ty| self.host_function(store, "env", symbol, &ty)) {
             Some(func) => self.function_address(store, func, None).map(Some),
             None => Ok(None),
         }

@@ -18,7 +18,6 @@ use super::symbols::Symbol;
 use crate::error::{Error, Result};
 use crate::module::{ExternType, Module, exports_of};
 use crate::runtime::{AsContextMut, StoreContextMut};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 
 /// Files of the search path that are looked into for a missing symbol.
@@ -191,7 +190,7 @@ impl<T: 'static> Dry<'_, T> {
             object.scope = scope.clone();
         }
         planner.trace_scope(root, &scope);
-        planner.lookup = RefCell::new(planner.lookup_of(&self.global, &scope));
+        planner.lookup = planner.lookup_of(&self.global, &scope);
         for place in first..planner.new.len() {
             planner.bind(store, place, &self.global, options)?;
         }
@@ -213,7 +212,7 @@ impl<T: 'static> Dry<'_, T> {
         let Some(main) = self.planner.new.first() else {
             return Ok(());
         };
-        let (path, runtime_path) = (main.path.clone(), main.info.runtime_path.clone());
+        let (path, runtime_path) = (main.path.clone(), main.info().runtime_path.clone());
         let most = self.planner.process.0.profile.max_runtime_path;
         let directories = runtime_directories(&path, &runtime_path, most)?;
         let file = match self.planner.process.find_file(store, name, &directories)? {
@@ -288,7 +287,7 @@ impl<T: 'static> Dry<'_, T> {
             .zip(bases)
             .map(|(object, (memory_base, table_base))| {
                 let module = &*object.symbols.module().0;
-                let mut wanted = object.info.needed.clone();
+                let mut wanted = object.info().needed.clone();
                 if object.main.is_some() {
                     wanted.splice(0..0, planner.process.0.preload.iter().cloned());
                 }
@@ -300,12 +299,12 @@ impl<T: 'static> Dry<'_, T> {
                         .into_iter()
                         .map(|name| self.needed(name, &object.name, &problems))
                         .collect(),
-                    runtime_path: object.info.runtime_path.clone(),
+                    runtime_path: object.info().runtime_path.clone(),
                     file_bytes: module.bytes.len(),
-                    memory_size: object.info.memory_size,
-                    memory_align: object.info.memory_align,
-                    table_size: object.info.table_size,
-                    table_align: object.info.table_align,
+                    memory_size: object.info().memory_size,
+                    memory_align: object.info().memory_align,
+                    table_size: object.info().table_size,
+                    table_align: object.info().table_align,
                     memory_base,
                     table_base,
                     imports: module.imports.len(),
@@ -362,7 +361,7 @@ impl<T: 'static> Dry<'_, T> {
                     (Undefined::Missing, Some(ty)) => {
                         format!("undefined function `{}`: {ty}", wanted.name)
                     }
-                    (Undefined::Mismatch(why), _) => why.clone(),
+                    (Undefined::Mismatch(why), _) => why.to_string(),
                 };
                 traps.push((
                     format!("{text}, wanted by `{}`", object.name),
@@ -522,7 +521,7 @@ impl<T: 'static> Dry<'_, T> {
             let origin = directory(&object.path);
             let most = shared.profile.max_runtime_path;
             directories.extend(
-                runtime_directories(&object.path, &object.info.runtime_path, most)
+                runtime_directories(&object.path, &object.info().runtime_path, most)
                     .unwrap_or_default(),
             );
             directories.push(origin.to_string());

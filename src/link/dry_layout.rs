@@ -7,7 +7,7 @@ use super::layout::{LoaderMemory, NULL_GUARD, PAGE, TableSlots, align_up, range_
 use super::main_module::{MainShape, Place};
 use super::plan::{Binding, NewObject};
 use super::process::Process;
-use crate::module::{ConstExpr, ExternKind, FuncType, ModuleInner, SegmentMode, ValType};
+use crate::module::{ConstExpr, FuncType, ModuleInner, SegmentMode, ValType};
 
 /// The memory base and table base of each object, in order. `batches` are the places where a new load begins.
 pub(super) fn bases<T: 'static>(
@@ -43,7 +43,10 @@ fn initial(object: &NewObject) -> (Base, Base) {
         (_, false) => Base::Fixed,
         (_, true) => Base::Unknown,
     };
-    (base(object.info.memory_size), base(object.info.table_size))
+    (
+        base(object.info().memory_size),
+        base(object.info().table_size),
+    )
 }
 
 struct Layout<'a> {
@@ -78,12 +81,12 @@ impl Layout<'_> {
             }
             let placed = if in_own_memory { 1 } else { batch.len() };
             for (object, base) in batch.iter().zip(&mut self.bases).take(placed) {
-                if object.info.memory_size > 0 && object.relocatable {
-                    let at = end.and_then(|end| align_up(end, object.info.memory_align));
+                if object.info().memory_size > 0 && object.relocatable {
+                    let at = end.and_then(|end| align_up(end, object.info().memory_align));
                     base.0 = at
                         .and_then(|at| u32::try_from(at).ok())
                         .map_or(Base::Unknown, Base::At);
-                    end = at.and_then(|at| range_end(at, u64::from(object.info.memory_size)));
+                    end = at.and_then(|at| range_end(at, u64::from(object.info().memory_size)));
                 }
             }
         }
@@ -104,8 +107,8 @@ impl Layout<'_> {
             elements = elements.max(profile.table_elements).max(1);
             if shape.relocatable {
                 let sum = batch.iter().try_fold(1u64, |next, object| {
-                    let base = align_up(next, object.info.table_align)?;
-                    range_end(base, u64::from(object.info.table_size))
+                    let base = align_up(next, object.info().table_align)?;
+                    range_end(base, u64::from(object.info().table_size))
                 });
                 match sum {
                     Some(sum) => elements = elements.max(sum),
@@ -150,14 +153,16 @@ impl Layout<'_> {
             };
             if base.0 == Base::Unknown {
                 base.0 = self.take_memory(
-                    u64::from(object.info.memory_size),
-                    object.info.memory_align,
+                    u64::from(object.info().memory_size),
+                    object.info().memory_align,
                     allocator,
                 );
             }
             if base.1 == Base::Unknown {
-                base.1 =
-                    self.take_slots(u64::from(object.info.table_size), object.info.table_align);
+                base.1 = self.take_slots(
+                    u64::from(object.info().table_size),
+                    object.info().table_align,
+                );
             }
             if let Some(entry) = self.bases.get_mut(place) {
                 *entry = base;
@@ -169,25 +174,17 @@ impl Layout<'_> {
         }
         for object in batch {
             let module = &*object.symbols.module().0;
-            for import in &module.imports {
-                match import.ty {
-                    ExternKind::Memory(ty) => {
-                        let bytes = ty.minimum.saturating_mul(PAGE);
-                        self.memory_bytes = self.memory_bytes.max(bytes);
-                    }
-                    ExternKind::Table(ty) => {
-                        let missing = ty.minimum.saturating_sub(self.table_size);
-                        self.slots.add(self.table_size, missing);
-                        self.table_size = self.table_size.saturating_add(missing);
-                    }
-                    _ => {}
-                }
+            if let Some(ty) = module.imported_memory() {
+                let bytes = ty.minimum.saturating_mul(PAGE);
+                self.memory_bytes = self.memory_bytes.max(bytes);
+            }
+            if let Some(ty) = module.imported_table() {
+                let missing = ty.minimum.saturating_sub(self.table_size);
+                self.slots.add(self.table_size, missing);
+                self.table_size = self.table_size.saturating_add(missing);
             }
             // Functions whose addresses are taken may get slots of their own, and constructors may do anything.
-            let addresses = module
-                .imports
-                .iter()
-                .any(|import| &*import.module == "GOT.func");
+            let addresses = module.import_modules.names().any(|name| name == "GOT.func");
             self.table_known &= !addresses;
             self.memory_known &= first && module.start.is_none();
         }

@@ -99,6 +99,11 @@ impl ExitHandlers {
     }
 }
 
+/// Whether a function of this name registers something for the end.
+pub(crate) fn may_register(name: &str) -> bool {
+    matches!(name, "atexit" | "__cxa_atexit")
+}
+
 /// Whether a function registers something for the end, and has the usual type.
 pub(crate) fn is_registration(name: &str, ty: &FuncType) -> bool {
     let count = match name {

@@ -10,8 +10,11 @@
 #![forbid(unsafe_code)]
 
 use super::object::{Definition, ObjectId};
-use crate::runtime::{Func, Global};
+use super::plan::PlannedCell;
+use crate::runtime::{Func, Given, Global, Globals};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 /// What unfilled cells hold, so that using one traps instead of looking like a weak undefined symbol (G6).
 pub(crate) const POISON: i32 = -1;
@@ -59,7 +62,7 @@ impl LoaderValue {
 }
 
 /// A cell of one object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
     /// The import's place in the module; several imports of one name share the cell.
     pub import: u32,
@@ -67,12 +70,102 @@ pub(crate) struct Cell {
     pub global: Global,
 }
 
+/// All cells of one object. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Cells {
+    planned: Arc<Vec<PlannedCell>>,
+    globals: Globals,
+}
+
+impl Cells {
+    /// Cells as they were planned, with as many globals in the same order.
+    pub fn new(planned: Arc<Vec<PlannedCell>>, globals: Globals) -> Cells {
+        Cells { planned, globals }
+    }
+
+    pub fn len(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// The global of a cell.
+    pub fn global(&self, place: usize) -> Option<Global> {
+        self.globals.get(place)
+    }
+
+    /// The global of a cell, for an import.
+    pub fn given(&self, place: usize) -> Option<Given> {
+        self.globals.given(place)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Cell> + '_ {
+        let numbered = self.planned.iter().enumerate();
+        numbered.filter_map(|(place, planned)| {
+            Some(Cell {
+                import: planned.import,
+                target: planned.target,
+                global: self.global(place)?,
+            })
+        })
+    }
+}
+
 /// Table index of each function whose address was taken.
 #[derive(Default)]
 pub(crate) struct FunctionIndices {
-    indices: HashMap<Func, u32>,
+    indices: HashMap<Func, u32, FuncHasher>,
+    /// How often a function that had an index got another one or lost it.
+    changes: u64,
     /// Slots that the linker added for functions, in order, with the function and who defines it.
     added: Vec<AddedSlot>,
+}
+
+/// Hashes functions, which are numbers, by one multiplication with a secret key.
+#[derive(Clone)]
+struct FuncHasher {
+    key: u64,
+}
+
+impl Default for FuncHasher {
+    fn default() -> FuncHasher {
+        FuncHasher {
+            key: RandomState::new().hash_one(0) | 1,
+        }
+    }
+}
+
+impl BuildHasher for FuncHasher {
+    type Hasher = FuncHash;
+
+    fn build_hasher(&self) -> FuncHash {
+        FuncHash {
+            key: self.key,
+            state: self.key,
+        }
+    }
+}
+
+struct FuncHash {
+    key: u64,
+    state: u64,
+}
+
+impl Hasher for FuncHash {
+    fn finish(&self) -> u64 {
+        let product = u128::from(self.state) * u128::from(self.key);
+        let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or_default();
+        half(product) ^ half(product >> 64)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32((*byte).into());
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // Store, group, place: the store is the same for all.
+        self.state = self.state.rotate_left(32) ^ u64::from(number);
+    }
 }
 
 /// A slot that the linker filled.
@@ -92,7 +185,10 @@ impl FunctionIndices {
     /// A function of a new object found in the table, such as one of an element segment; the lowest index counts.
     pub fn seed(&mut self, func: Func, index: u32) {
         let lowest = self.indices.entry(func).or_insert(index);
-        *lowest = index.min(*lowest);
+        if index < *lowest {
+            *lowest = index;
+            self.changes = self.changes.wrapping_add(1);
+        }
     }
 
     /// The same for a function that was there before: guests may know its index already, so that one stays.
@@ -106,9 +202,21 @@ impl FunctionIndices {
         self.added.push(added);
     }
 
+    /// Makes room for the slots of so many functions.
+    pub fn reserve(&mut self, functions: usize) {
+        self.indices.reserve(functions);
+        self.added.reserve(functions);
+    }
+
+    /// How often functions got other indices so far.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Forgets a function whose slot holds something else now.
     pub fn forget(&mut self, func: Func) {
         self.indices.remove(&func);
+        self.changes = self.changes.wrapping_add(1);
     }
 
     /// The slots that were added.

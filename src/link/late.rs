@@ -11,8 +11,8 @@ use super::symbols::{Symbol, javascript_hint};
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
+use crate::runtime::StoreContextMut;
 use crate::runtime::deferred::Found;
-use crate::runtime::{Func, StoreContextMut};
 use crate::trap::{Trap, TrapCode};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -100,7 +100,8 @@ impl<T: 'static> Process<T> {
                 }
             }
         }
-        if let Some(func) = self.host_function(store, from, name, ty) {
+        let symbol = store.engine().names().name(name);
+        if let Some(func) = self.host_function(store, from, symbol, ty) {
             return Ok(Found::ForGood(func));
         }
         let symbol = if from == "env" {
@@ -120,31 +121,5 @@ impl<T: 'static> Process<T> {
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"
         ))
-    }
-
-    /// A function of the host: the embedder's, else one of the linker's own.
-    pub(crate) fn host_function(
-        &self,
-        store: &mut StoreContextMut<'_, T>,
-        from: &str,
-        name: &str,
-        ty: &FuncType,
-    ) -> Option<Func> {
-        let key = (Box::from(from), Box::from(name), ty.clone());
-        let known = self.state().host_functions.get(&key).copied();
-        if let Some(func) = known.filter(|func| store.0.core.find_func(*func).is_ok()) {
-            return Some(func);
-        }
-        let given = self
-            .0
-            .host
-            .function(self, StoreContextMut(&mut *store.0), from, name, ty);
-        let func = given.filter(|func| func.ty(&*store) == *ty).or_else(|| {
-            (from == "env" && self.0.profile.dl_functions)
-                .then(|| super::abi::function(self, store, name, ty))
-                .flatten()
-        })?;
-        self.state().host_functions.insert(key, func);
-        Some(func)
     }
 }

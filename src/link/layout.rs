@@ -14,7 +14,7 @@ pub(crate) const PAGE: u64 = 1 << 16;
 const ADDRESS_SPACE: u64 = 1 << 32;
 
 /// One past the last slot that can be used as a function pointer.
-const SLOT_SPACE: u64 = 1 << 32;
+pub(crate) const SLOT_SPACE: u64 = 1 << 32;
 
 /// Addresses below this are never given out, so that a null pointer is nobody's address (rule L3).
 pub(crate) const NULL_GUARD: u64 = 1024;
@@ -147,6 +147,11 @@ impl TableSlots {
         let base = align_up(start, align)?;
         let end = base.checked_add(count).filter(|end| *end < SLOT_SPACE)?;
         Some(end.saturating_sub(table_size))
+    }
+
+    /// Takes the first run of free slots, whatever its length: base and count.
+    pub fn take_run(&mut self) -> Option<(u64, u64)> {
+        self.free.0.pop_first()
     }
 
     /// Hands in slots that nobody ever used. Slot 0, which a table may begin without, is no address but the null pointer.

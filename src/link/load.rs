@@ -10,17 +10,18 @@
 //! When a step fails, `undo.rs` takes everything back.
 #![forbid(unsafe_code)]
 
-use super::got::{Cell, CellTarget, LoaderValue, POISON};
+use super::got::{CellTarget, Cells};
 use super::main_module::Place;
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Status, TablePlace};
 use super::plan::{Binding, NewObject, Plan, Undefined};
 use super::process::Process;
 use super::statistics::Clock;
+use super::symbols::Symbol;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
 use crate::error::{Error, Result};
 use crate::module::{ExternKind, GlobalType, ValType};
-use crate::runtime::{Extern, Func, Global, Instance, Mark, StoreContextMut, Val};
+use crate::runtime::{Extern, Func, Given, Global, Instance, Mark, StoreContextMut, Val};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -46,8 +47,18 @@ pub(super) struct Load<'p, T: 'static> {
     pub stack_pointer_before: Option<Val>,
     /// Memory of the C stack, if this load provided it.
     pub stack_memory: MemoryPlace,
+    /// Which cells have their values for good.
+    pub settled: Vec<Settled>,
     /// Code of the new objects may have run, so guests may hold function pointers of theirs.
     pub guest_ran: bool,
+}
+
+/// Which cells of a new object have their values already, unless functions get other addresses than those they had.
+pub(super) struct Settled {
+    pub object: ObjectId,
+    pub cells: Vec<bool>,
+    /// How often that had happened by then ([`FunctionIndices::changes`](super::got::FunctionIndices::changes)).
+    pub changes: u64,
 }
 
 impl<T: 'static> Process<T> {
@@ -82,6 +93,7 @@ impl<T: 'static> Process<T> {
             counters_before,
             stack_pointer_before,
             stack_memory: MemoryPlace::default(),
+            settled: Vec::new(),
             guest_ran: false,
         };
         let result = match load.run(store) {
@@ -191,7 +203,7 @@ impl<T: 'static> Load<'_, T> {
                     needed: new.needed.clone(),
                     captured: captured(new),
                     scope: new.scope.clone(),
-                    cells: Vec::new(),
+                    cells: Cells::default(),
                     cell_places: cell_places(new),
                     pending: Vec::new(),
                     guest_names: HashMap::new(),
@@ -240,10 +252,20 @@ impl<T: 'static> Load<'_, T> {
         if let Some(object) = self.process.state().objects.get_mut(&id) {
             object.created.push((before, prepared));
         }
-        let imports = imports?;
+        let (others, cells) = imports?;
         self.process.step()?;
         self.guest_ran |= module.0.start.is_some();
-        let instance = Instance::new(&mut *store, &module, &imports);
+        let bindings = self
+            .new
+            .get(place)
+            .map_or(&[][..], |object| &object.bindings);
+        let mut others = others.into_iter();
+        let mut providers = Providers::new(self.process);
+        let imports = bindings.iter().map(|binding| match binding {
+            Binding::Cell(cell) => cells.given(*cell),
+            binding => providers.given(binding).or_else(|| others.next()),
+        });
+        let instance = Instance::linked(&mut *store, &module, imports);
         // A start function may have made the host create something of its own; the instance itself came first.
         let created = match module.0.start {
             Some(_) => (
@@ -268,67 +290,29 @@ impl<T: 'static> Load<'_, T> {
             return Ok(());
         };
         let id = object.id;
-        let mut cells = Vec::with_capacity(object.cells.len());
-        for (number, planned) in object.cells.iter().enumerate() {
-            if number % AT_ONCE == 0 {
-                store.pay(AT_ONCE_COST)?;
-            }
-            // What is known already is filled in now: relocation functions that run as start functions (LLVM 14 and
-            // before) read it (rule G4).
-            let value = self.cell_value(store, planned.target)?.unwrap_or(POISON);
-            self.process.step()?;
-            cells.push(Cell {
-                import: planned.import,
-                target: planned.target,
-                global: Global::cell(&mut *store, value)?,
-            });
-        }
-        if let Some(object) = self.process.state().objects.get_mut(&id) {
-            object.cells = cells;
+        let values = self.process.first_values(store, &object.cells)?;
+        let globals = Global::cells(&mut *store, values.iter().map(|first| first.value))?;
+        let mut state = self.process.state();
+        self.settled.push(Settled {
+            object: id,
+            cells: values.into_iter().map(|first| first.settled).collect(),
+            changes: state.indices.changes(),
+        });
+        if let Some(loaded) = state.objects.get_mut(&id) {
+            loaded.cells = Cells::new(object.cells.clone(), globals);
         }
         Ok(())
     }
 
-    pub(super) fn cell_value(
-        &self,
+    /// What one object is given for its imports, in order, besides its cells, which are given too, and functions of
+    /// instances. Functions of objects that have no instance yet become deferred functions.
+    fn imports(
+        &mut self,
         store: &mut StoreContextMut<'_, T>,
-        target: CellTarget,
-    ) -> Result<Option<i32>> {
-        Ok(match target {
-            CellTarget::Null => Some(0),
-            CellTarget::Host(func) => {
-                if self.process.table().is_none() {
-                    None
-                } else {
-                    Some(
-                        self.process
-                            .function_address(store, func, None)?
-                            .cast_signed(),
-                    )
-                }
-            }
-            CellTarget::Loader(value) => self.loader_value(value).map(u32::cast_signed),
-            CellTarget::Definition(definition) => self
-                .process
-                .definition_address(store, definition)?
-                .map(u32::cast_signed),
-        })
-    }
-
-    pub(super) fn loader_value(&self, value: LoaderValue) -> Option<u32> {
-        let state = self.process.state();
-        match value {
-            LoaderValue::HeapBase => state.heap.map(|heap| heap.0),
-            LoaderValue::HeapEnd => state.heap.map(|heap| heap.1),
-            LoaderValue::StackLow => state.stack.map(|stack| stack.0),
-            LoaderValue::StackHigh => state.stack.map(|stack| stack.1),
-        }
-    }
-
-    /// The imports of one object in order. Functions of objects that have no instance yet become deferred functions.
-    fn imports(&mut self, store: &mut StoreContextMut<'_, T>, place: usize) -> Result<Vec<Extern>> {
+        place: usize,
+    ) -> Result<(Vec<Given>, Cells)> {
         let Some(object) = self.new.get(place) else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Cells::default()));
         };
         let id = object.id;
         let module = object.symbols.module().clone();
@@ -338,7 +322,7 @@ impl<T: 'static> Load<'_, T> {
             (
                 object.map_or(0, |object| object.memory.base),
                 object.map_or(0, |object| object.table.base),
-                object.map_or_else(Vec::new, |object| object.cells.clone()),
+                object.map_or_else(Cells::default, |object| object.cells.clone()),
             )
         };
         let missing = |what: &str| {
@@ -347,8 +331,9 @@ impl<T: 'static> Load<'_, T> {
                 object.name
             ))
         };
-        let mut imports = Vec::with_capacity(module.0.imports.len());
+        let mut others = Vec::new();
         let mut pending = Vec::new();
+        let mut providers = Providers::new(self.process);
         for (number, (binding, import)) in object.bindings.iter().zip(&module.0.imports).enumerate()
         {
             if number % AT_ONCE == 0 {
@@ -371,25 +356,24 @@ impl<T: 'static> Load<'_, T> {
                 Binding::TableBase => Extern::Global(constant(store, table_base)?),
                 Binding::Loader(value) => {
                     let value = self
+                        .process
                         .loader_value(*value)
                         .ok_or_else(|| missing(&format!("`{}`", import.name)))?;
                     Extern::Global(constant(store, value)?)
                 }
-                Binding::Cell(cell) => Extern::Global(
-                    cells
-                        .get(*cell)
-                        .map(|cell| cell.global)
-                        .ok_or_else(|| missing("a GOT cell"))?,
-                ),
+                Binding::Cell(_) => continue,
                 Binding::Host(func) => Extern::Func(*func),
                 Binding::HostGlobal(global) => Extern::Global(*global),
                 Binding::Definition(definition) => {
+                    if providers.given(binding).is_some() {
+                        continue;
+                    }
                     let ready = self.process.definition_func(store, *definition)?;
                     let func = match ready {
                         Some(func) => func,
                         None => {
                             let func =
-                                self.defer_definition(store, &module, &import.ty, *definition);
+                                self.defer_definition(store, &module, import.ty, *definition);
                             pending.push((func, *definition));
                             func
                         }
@@ -397,26 +381,26 @@ impl<T: 'static> Load<'_, T> {
                     Extern::Func(func)
                 }
                 Binding::ExitRegistration(definition) => {
-                    let ty = func_type(&module, &import.ty);
+                    let ty = func_type(&module, import.ty);
                     Extern::Func(self.process.exit_registration(store, id, *definition, ty))
                 }
                 Binding::Undefined(why) => {
-                    let ty = func_type(&module, &import.ty);
+                    let ty = func_type(&module, import.ty);
                     Extern::Func(self.process.defer_undefined(
                         store,
                         id,
-                        (&import.module, &import.name),
+                        (module.0.import_module(import), &import.name),
                         ty,
                         why.clone(),
                     ))
                 }
             };
-            imports.push(item);
+            others.push(Given::Item(item));
         }
         if let Some(object) = self.process.state().objects.get_mut(&id) {
             object.pending = pending;
         }
-        Ok(imports)
+        Ok((others, cells))
     }
 
     /// A function of an object that has no instance yet (a cycle, or a module's own weak definition: rule R4).
@@ -424,7 +408,7 @@ impl<T: 'static> Load<'_, T> {
         &self,
         store: &mut StoreContextMut<'_, T>,
         module: &crate::module::Module,
-        kind: &ExternKind,
+        kind: ExternKind,
         definition: Definition,
     ) -> Func {
         let process = self.process.clone();
@@ -472,6 +456,39 @@ impl<T: 'static> Load<'_, T> {
     }
 }
 
+/// The instances that functions come from. Those of one object mostly come one after the other.
+struct Providers<'p, T: 'static> {
+    process: &'p Process<T>,
+    last: Option<(ObjectId, Option<Instance>)>,
+}
+
+impl<'p, T: 'static> Providers<'p, T> {
+    fn new(process: &'p Process<T>) -> Providers<'p, T> {
+        Providers {
+            process,
+            last: None,
+        }
+    }
+
+    /// The function of an instance that an import is bound to; `None`: it is bound to something else.
+    #[inline]
+    fn given(&mut self, binding: &Binding) -> Option<Given> {
+        let Binding::Definition(Definition { object, symbol }) = binding else {
+            return None;
+        };
+        let Symbol::Function { func: index, .. } = *symbol else {
+            return None;
+        };
+        let instance = match self.last {
+            Some((last, instance)) if last == *object => instance,
+            _ => self.process.instance_of(*object),
+        };
+        self.last = Some((*object, instance));
+        let instance = instance?;
+        Some(Given::Function { instance, index })
+    }
+}
+
 /// The cell of each import that has one, for objects that tell addresses by their cells.
 fn cell_places(new: &NewObject) -> Arc<HashMap<u32, usize>> {
     if !new.symbols.has_pointers() {
@@ -508,9 +525,9 @@ fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
         .collect()
 }
 
-fn func_type(module: &crate::module::Module, kind: &ExternKind) -> crate::module::FuncType {
+fn func_type(module: &crate::module::Module, kind: ExternKind) -> crate::module::FuncType {
     match kind {
-        ExternKind::Func(ty) => usize::try_from(*ty)
+        ExternKind::Func(ty) => usize::try_from(ty)
             .ok()
             .and_then(|ty| module.0.types.get(ty))
             .cloned(),

@@ -71,16 +71,17 @@ impl MainShape {
 
 /// Whether a module imports a memory or table base (rule S1).
 pub(crate) fn is_relocatable(module: &Module) -> bool {
-    module.0.imports.iter().any(|import| {
-        matches!(import.ty, ExternKind::Global(_))
-            && matches!(
-                (&*import.module, &*import.name),
-                (
-                    "env",
-                    "__memory_base" | "__table_base" | "__table_base32" | "__memory_base32"
+    module.0.imported_globals > 0
+        && module.0.imports.iter().any(|import| {
+            matches!(import.ty, ExternKind::Global(_))
+                && matches!(
+                    (module.0.import_module(import), &*import.name),
+                    (
+                        "env",
+                        "__memory_base" | "__table_base" | "__table_base32" | "__memory_base32"
+                    )
                 )
-            )
-    })
+        })
 }
 
 /// The index of an exported function.
@@ -128,7 +129,7 @@ fn table_place(module: &ModuleInner) -> Place {
 fn stack_pointer_place(module: &ModuleInner) -> Place {
     let imported = module.imports.iter().any(|import| {
         matches!(import.ty, ExternKind::Global(_))
-            && (&*import.module, &*import.name) == ("env", "__stack_pointer")
+            && (module.import_module(import), &*import.name) == ("env", "__stack_pointer")
     });
     let exported = module
         .export("__stack_pointer")

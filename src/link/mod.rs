@@ -19,17 +19,17 @@
 //! | file | concept |
 //! |---|---|
 //! | `process.rs` | the handle, its builder, host symbols, information for embedders |
-//! | `host_linker.rs` | a `Linker` as the host symbols of a process |
+//! | `host_linker.rs`, `host_functions.rs` | a `Linker` as the host symbols of a process; functions of the host in use |
 //! | `profile.rs` | choices and limits |
 //! | `search.rs` | names, search paths, files |
 //! | `graph.rs` | walks over NEEDED without recursion |
 //! | `main_module.rs` | the shapes of main modules |
 //! | `symbols.rs`, `pointer_exports.rs` | what an object defines |
-//! | `plan.rs`, `bind.rs`, `lookup.rs` | the plan of a load |
+//! | `plan.rs`, `bind.rs`, `importer.rs`, `lookup.rs` | the plan of a load |
 //! | `problems.rs`, `near.rs` | what is wrong with a load, and what is nearly right |
 //! | `dry.rs`, `dry_layout.rs` | a load that is only planned |
 //! | `load.rs`, `place.rs`, `relocate.rs`, `segments.rs`, `memory.rs`, `layout.rs` | carrying it out |
-//! | `got.rs`, `address.rs` | cells, addresses, one table index for each function |
+//! | `got.rs`, `cells.rs`, `address.rs` | cells, their values, addresses, one table index for each function |
 //! | `waiting_slots.rs` | functions of libraries in the main module's element segments |
 //! | `late.rs` | functions that are found at their first call |
 //! | `exit_handlers.rs` | what libraries register with `atexit` |
@@ -46,6 +46,7 @@
 mod abi;
 mod address;
 mod bind;
+mod cells;
 mod dl;
 mod dry;
 mod dry_layout;
@@ -54,7 +55,9 @@ mod exit_handlers;
 mod got;
 mod graph;
 mod headers;
+mod host_functions;
 mod host_linker;
+mod importer;
 mod late;
 mod layout;
 mod load;

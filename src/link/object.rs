@@ -1,8 +1,9 @@
 //! One loaded object: the main module or a library, and everything the process holds on its behalf.
 #![forbid(unsafe_code)]
 
-use super::got::Cell;
+use super::got::Cells;
 use super::symbols::{Symbol, SymbolTable};
+use crate::module::SymbolFlags;
 use crate::runtime::{Func, Instance, Mark};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub(crate) struct Object {
     pub captured: BTreeSet<ObjectId>,
     /// The object whose opening brought it in, with everything that needs, breadth-first: its local scope.
     pub scope: Arc<[ObjectId]>,
-    pub cells: Vec<Cell>,
+    pub cells: Cells,
     /// The cell of each import that has one: places in `cells`.
     pub cell_places: Arc<HashMap<u32, usize>>,
     /// Imports that became deferred functions, with the definition they wait for.
@@ -100,6 +101,29 @@ pub(crate) struct Object {
     pub promoted: u64,
     /// What was created in the store for it alone: its instance, cells, constants and deferred functions.
     pub created: Vec<(Mark, Mark)>,
+}
+
+impl Object {
+    /// What addresses of its data are relative to.
+    pub fn data_base(&self) -> u32 {
+        match self.relocatable {
+            true => self.memory.base,
+            false => 0,
+        }
+    }
+
+    /// The address of data that the file tells, given the object's place; `None`: it takes more than that.
+    pub fn constant_address(&self, export: u32, global: u32) -> Option<u32> {
+        let flags = self.symbols.flags(export);
+        if flags.contains(SymbolFlags::TLS) && !flags.contains(SymbolFlags::ABSOLUTE) {
+            return None;
+        }
+        let value = self.symbols.constant(global)?;
+        Some(match flags.contains(SymbolFlags::ABSOLUTE) {
+            true => value,
+            false => self.data_base().wrapping_add(value),
+        })
+    }
 }
 
 /// What an object that is gone left in the store.

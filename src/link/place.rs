@@ -12,7 +12,7 @@ use super::plan::{Binding, NewObject, Problems};
 use super::process::Process;
 use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::module::{ExternKind, MemoryType, RefType, TableType};
+use crate::module::{MemoryType, RefType, TableType};
 use crate::runtime::{Global, Memory, Ref, StoreContextMut, Table, Val};
 
 impl<T: 'static> Load<'_, T> {
@@ -65,7 +65,8 @@ impl<T: 'static> Load<'_, T> {
                 if end > own.saturating_mul(PAGE) {
                     return Err(Error::msg(format!(
                         "`{}` defines its own memory of {own} pages, which has no room for its {} bytes of data behind address {NULL_GUARD}; link it with `--import-memory`",
-                        object.name, object.info.memory_size
+                        object.name,
+                        object.info().memory_size
                     )));
                 }
             }
@@ -73,7 +74,7 @@ impl<T: 'static> Load<'_, T> {
 
         let heap_base = align_up(end, 4).unwrap_or(end);
         let libraries_need_memory = self.new.iter().any(|object| {
-            object.symbols.module().0.imported_memories > 0 || object.info.memory_size > 0
+            object.symbols.module().0.imported_memories > 0 || object.info().memory_size > 0
         });
         if shape.memory == Place::Imported
             || (shape.memory == Place::Absent && libraries_need_memory)
@@ -120,8 +121,8 @@ impl<T: 'static> Load<'_, T> {
                     .new
                     .iter()
                     .try_fold(1u64, |next, object| {
-                        let base = align_up(next, object.info.table_align)?;
-                        range_end(base, u64::from(object.info.table_size))
+                        let base = align_up(next, object.info().table_align)?;
+                        range_end(base, u64::from(object.info().table_size))
                     })
                     .ok_or_else(|| memory_limit("the table slots of all objects", 0))?;
                 elements = elements.max(sum);
@@ -167,13 +168,9 @@ impl<T: 'static> Load<'_, T> {
             maximum: None,
         };
         if let Some(object) = self.new.get(main) {
-            for import in &object.symbols.module().0.imports {
-                match import.ty {
-                    ExternKind::Memory(ty) => memory = ty,
-                    ExternKind::Table(ty) => table = ty,
-                    _ => {}
-                }
-            }
+            let inner = &*object.symbols.module().0;
+            memory = inner.imported_memory().unwrap_or(memory);
+            table = inner.imported_table().unwrap_or(table);
         }
         (memory, table)
     }
@@ -234,8 +231,8 @@ impl<T: 'static> Load<'_, T> {
                 continue;
             }
             let (id, name) = (object.id, object.name.clone());
-            let (size, align) = (object.info.memory_size, object.info.memory_align);
-            let (count, table_align) = (object.info.table_size, object.info.table_align);
+            let (size, align) = (object.info().memory_size, object.info().memory_align);
+            let (count, table_align) = (object.info().table_size, object.info().table_align);
             let has_memory = self
                 .process
                 .state()
@@ -329,35 +326,31 @@ impl<T: 'static> Load<'_, T> {
     pub(super) fn check_minima(&mut self, store: &mut StoreContextMut<'_, T>) -> Result<()> {
         let (memory, table) = (self.process.memory(), self.process.table());
         for object in &self.new {
-            for import in &object.symbols.module().0.imports {
-                match (&import.ty, memory, table) {
-                    (ExternKind::Memory(ty), Some(memory), _) => {
-                        let missing = ty.minimum.saturating_sub(memory.size(&*store));
-                        if missing > 0 {
-                            memory.grow(&mut *store, missing).map_err(|error| {
-                                error.context(format!(
-                                    "`{}` needs a memory of {} pages",
-                                    object.name, ty.minimum
-                                ))
-                            })?;
-                        }
-                    }
-                    (ExternKind::Table(ty), _, Some(table)) => {
-                        let size = table.size(&*store);
-                        let missing = ty.minimum.saturating_sub(size);
-                        if missing > 0 {
-                            table
-                                .grow(&mut *store, missing, Ref::Func(None))
-                                .map_err(|error| {
-                                    error.context(format!(
-                                        "`{}` needs a table of {} elements",
-                                        object.name, ty.minimum
-                                    ))
-                                })?;
-                            self.process.state().slots.add(size, missing);
-                        }
-                    }
-                    _ => {}
+            let inner = &*object.symbols.module().0;
+            if let Some((ty, memory)) = inner.imported_memory().zip(memory) {
+                let missing = ty.minimum.saturating_sub(memory.size(&*store));
+                if missing > 0 {
+                    memory.grow(&mut *store, missing).map_err(|error| {
+                        error.context(format!(
+                            "`{}` needs a memory of {} pages",
+                            object.name, ty.minimum
+                        ))
+                    })?;
+                }
+            }
+            if let Some((ty, table)) = inner.imported_table().zip(table) {
+                let size = table.size(&*store);
+                let missing = ty.minimum.saturating_sub(size);
+                if missing > 0 {
+                    table
+                        .grow(&mut *store, missing, Ref::Func(None))
+                        .map_err(|error| {
+                            error.context(format!(
+                                "`{}` needs a table of {} elements",
+                                object.name, ty.minimum
+                            ))
+                        })?;
+                    self.process.state().slots.add(size, missing);
                 }
             }
         }
@@ -382,13 +375,13 @@ impl<T: 'static> Load<'_, T> {
 
 /// Places the data of one object at or behind `end` (the layout of a program at its start); gives the new end.
 fn place_at<T: 'static>(process: &Process<T>, object: &NewObject, end: u64) -> Result<u64> {
-    let size = object.info.memory_size;
+    let size = object.info().memory_size;
     if size == 0 || !object.relocatable {
         return Ok(end);
     }
     let what = format!("`{}`", object.name);
     let too_much = || memory_limit(&what, u64::from(size));
-    let base = align_up(end, object.info.memory_align).ok_or_else(too_much)?;
+    let base = align_up(end, object.info().memory_align).ok_or_else(too_much)?;
     let end = range_end(base, u64::from(size)).ok_or_else(too_much)?;
     let base = u32::try_from(base).map_err(|_| too_much())?;
     if let Some(object) = process.state().objects.get_mut(&object.id) {

@@ -15,15 +15,14 @@ use super::statistics::Clock;
 use super::symbols::SymbolTable;
 use super::trace::TraceTopics;
 use super::undo::ends_process;
-use super::{got::CellTarget, got::LoaderValue, graph};
+use super::{got::CellKind, got::CellTarget, got::LoaderValue, graph};
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{DylinkInfo, Module};
 use crate::runtime::{Func, Global, StoreContextMut};
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
 
 /// What looking for a file costs in fuel, besides what its length costs.
 const FILE_COST: u64 = 1000;
@@ -63,13 +62,14 @@ pub(crate) enum Undefined {
     /// Nobody defines it yet (rule B4).
     Missing,
     /// There is a definition that does not fit: what is wrong.
-    Mismatch(String),
+    Mismatch(Box<str>),
 }
 
 /// A cell to make.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedCell {
     pub import: u32,
+    pub kind: CellKind,
     pub target: CellTarget,
 }
 
@@ -80,16 +80,23 @@ pub(crate) struct NewObject {
     pub path: String,
     pub identity: String,
     pub symbols: Arc<SymbolTable>,
-    pub info: DylinkInfo,
     pub relocatable: bool,
     /// What kind of main module it is; `None` for libraries.
     pub main: Option<MainShape>,
     pub needed: Arc<[ObjectId]>,
     pub scope: Arc<[ObjectId]>,
     pub bindings: Vec<Binding>,
-    pub cells: Vec<PlannedCell>,
+    pub cells: Arc<Vec<PlannedCell>>,
     /// The object of the plan that first asked for it.
     pub brought_by: Option<ObjectId>,
+}
+
+impl NewObject {
+    /// What its dynamic linking section says.
+    pub fn info(&self) -> &DylinkInfo {
+        static NOTHING: LazyLock<DylinkInfo> = LazyLock::new(DylinkInfo::default);
+        self.symbols.module().dylink().unwrap_or(&NOTHING)
+    }
 }
 
 /// A load that can be committed.
@@ -121,7 +128,7 @@ pub(crate) struct Planner<'p, T: 'static> {
     identities: HashMap<String, ObjectId>,
     pub problems: Problems,
     /// Where symbols are looked for.
-    pub(super) lookup: RefCell<Lookup>,
+    pub(super) lookup: Lookup,
     /// Paths that were tried so far.
     tried: usize,
 }
@@ -134,6 +141,11 @@ impl<T: 'static> Process<T> {
         module: &Module,
         path: &str,
     ) -> Result<Plan> {
+        if !module.engine().same(store.engine()) {
+            return Err(Error::usage(
+                "the module was made with another engine than the store",
+            ));
+        }
         let mut planner = self.planner();
         let shape = MainShape::of(module);
         let root = planner.add(module.clone(), path, path, path, Some(shape), None);
@@ -170,7 +182,7 @@ impl<T: 'static> Process<T> {
             names: HashMap::new(),
             identities: HashMap::new(),
             problems: Problems::default(),
-            lookup: RefCell::default(),
+            lookup: Lookup::default(),
             tried: 0,
         }
     }
@@ -305,7 +317,6 @@ impl<T: 'static> Planner<'_, T> {
             name: name.to_string(),
             path: path.to_string(),
             identity: identity.to_string(),
-            info: module.dylink().cloned().unwrap_or_default(),
             relocatable: main
                 .as_ref()
                 .map_or_else(|| is_relocatable(&module), |shape| shape.relocatable),
@@ -314,7 +325,7 @@ impl<T: 'static> Planner<'_, T> {
             needed: Arc::new([]),
             scope: Arc::new([]),
             bindings: Vec::new(),
-            cells: Vec::new(),
+            cells: Arc::default(),
             brought_by,
         });
         self.names.insert(name.to_string(), id);
@@ -354,7 +365,7 @@ impl<T: 'static> Planner<'_, T> {
         self.trace_scope(root, &scope);
         self.check_places();
         let relocation = Clock::new(&counters.relocation);
-        self.lookup = RefCell::new(self.lookup_of(&added_global, &scope));
+        self.lookup = self.lookup_of(&added_global, &scope);
         for place in 0..self.new.len() {
             self.bind(store, place, &added_global, options)?;
         }
@@ -381,8 +392,8 @@ impl<T: 'static> Planner<'_, T> {
         };
         let id = object.id;
         let path = object.path.clone();
-        let mut wanted = object.info.needed.clone();
-        let runtime_path = object.info.runtime_path.clone();
+        let mut wanted = object.info().needed.clone();
+        let runtime_path = object.info().runtime_path.clone();
         if object.main.is_some() {
             wanted.splice(0..0, self.process.0.preload.iter().cloned());
         }
@@ -640,9 +651,9 @@ impl<T: 'static> Planner<'_, T> {
         let needs = |object: &NewObject, table: bool| {
             let inner = &*object.symbols.module().0;
             if table {
-                inner.imported_tables > 0 || object.info.table_size > 0
+                inner.imported_tables > 0 || object.info().table_size > 0
             } else {
-                inner.imported_memories > 0 || object.info.memory_size > 0
+                inner.imported_memories > 0 || object.info().memory_size > 0
             }
         };
         let state = self.process.state();

@@ -35,13 +35,20 @@ pub(crate) fn read(module: &Module) -> (HashMap<Box<str>, Pointer>, Vec<Box<str>
     let inner = &*module.0;
     let mut pointers = HashMap::new();
     let mut unreadable = Vec::new();
-    let globals = imported_globals(inner);
-    for export in inner.exports() {
+    let mut globals = None;
+    for (place, name) in inner.export_names().enumerate() {
+        if !name.starts_with(PREFIX.as_bytes()) {
+            continue;
+        }
+        let Some(export) = inner.export_at(place) else {
+            continue;
+        };
         let (Some(name), ExportItem::Func(func)) = (export.name.strip_prefix(PREFIX), export.item)
         else {
             continue;
         };
-        match address_function(inner, func).and_then(|body| pointer(inner, &globals, body)) {
+        let globals = globals.get_or_insert_with(|| imported_globals(inner));
+        match address_function(inner, func).and_then(|body| pointer(inner, globals, body)) {
             Some(pointer) => {
                 pointers.insert(name.into(), pointer);
             }
@@ -210,7 +217,7 @@ fn pointer(module: &ModuleInner, globals: &[u32], address: Address) -> Option<Po
         };
     };
     let import = module.imports.get(usize::try_from(*place).ok()?)?;
-    match (&*import.module, &*import.name) {
+    match (module.import_module(import), &*import.name) {
         ("GOT.mem" | "GOT.func", _) => Some(Pointer::Got {
             import: *place,
             offset,

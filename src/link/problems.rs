@@ -442,7 +442,11 @@ impl<T: 'static> Planner<'_, T> {
                 chain.push("...".to_string());
                 break;
             }
-            let place = by.info.needed.iter().position(|name| *name == object.name);
+            let place = by
+                .info()
+                .needed
+                .iter()
+                .position(|name| *name == object.name);
             let place = place.map_or_else(
                 || "preloaded".to_string(),
                 |place| format!("needed #{}", place + 1),
@@ -464,7 +468,7 @@ pub(super) fn wanted_symbol(object: &NewObject, import: usize) -> Option<WantedS
             module.types.get(usize::try_from(*ty).ok()?).cloned(),
         ),
         ExternKind::Global(_) => (
-            match &*import.module {
+            match module.import_module(import) {
                 "GOT.mem" => SymbolKind::Data,
                 "GOT.func" => SymbolKind::FunctionAddress,
                 _ => SymbolKind::Global,
@@ -475,7 +479,7 @@ pub(super) fn wanted_symbol(object: &NewObject, import: usize) -> Option<WantedS
         ExternKind::Table(_) => (SymbolKind::Table, None),
     };
     Some(WantedSymbol {
-        module: import.module.to_string(),
+        module: module.import_module(import).to_string(),
         name: import.name.to_string(),
         kind,
         ty,

@@ -99,10 +99,15 @@ impl<T: 'static> Load<'_, T> {
         let mut open = Vec::new();
         {
             let state = self.process.state();
-            for object in &self.new {
-                if let Some(loaded) = state.object(object.id) {
-                    open.extend(loaded.cells.iter().map(|cell| (object.id, cell.clone())));
-                }
+            for settled in &self.settled {
+                let Some(object) = state.object(settled.object) else {
+                    continue;
+                };
+                // Guests that ran meanwhile may have written to cells or put other functions into slots.
+                let same = !self.guest_ran && settled.changes == state.indices.changes();
+                let cells = object.cells.iter().zip(&settled.cells);
+                let cells = cells.filter(|(_, settled)| !(same && **settled));
+                open.extend(cells.map(|(cell, _)| (object.id, cell)));
             }
         }
         for _ in 0..MAX_ALIAS_PASSES {
@@ -112,7 +117,7 @@ impl<T: 'static> Load<'_, T> {
                     store.pay(AT_ONCE_COST)?;
                 }
                 self.process.step()?;
-                match self.cell_value(store, cell.target)? {
+                match self.process.cell_value(store, cell.target)? {
                     Some(value) => cell.global.set(&mut *store, Val::I32(value))?,
                     None => later.push((id, cell)),
                 }

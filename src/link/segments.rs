@@ -11,6 +11,9 @@ use crate::module::{ConstExpr, ConstOp, ModuleInner, SegmentMode};
 /// Adds a problem for every active segment that leaves the object's memory or slots.
 pub(crate) fn check(object: &Object, problems: &mut Problems) {
     let inner = &*object.symbols.module().0;
+    if inner.data.is_empty() && inner.elements.is_empty() {
+        return;
+    }
     let imported = super::pointer_exports::imported_globals(inner);
     let global = |index: u32| global_value(inner, &imported, object, index);
     for (number, segment) in inner.data.iter().enumerate() {
@@ -107,7 +110,7 @@ fn global_value(
     }
     let import = usize::try_from(*imported.get(index)?).ok()?;
     let import = module.imports.get(import)?;
-    match (&*import.module, &*import.name) {
+    match (module.import_module(import), &*import.name) {
         ("env", "__memory_base" | "__memory_base32") => Some(object.memory.base),
         ("env", "__table_base" | "__table_base32") => Some(object.table.base),
         _ => None,

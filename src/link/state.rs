@@ -4,12 +4,12 @@
 
 use super::exit_handlers::ExitHandlers;
 use super::got::FunctionIndices;
+use super::host_functions::HostFunctions;
 use super::layout::{LoaderMemory, TableSlots};
 use super::object::{Definition, MemoryPlace, Object, ObjectId, Remains};
 use super::plan::NewObject;
 use super::profile::SymbolOrder;
 use super::symbols::SymbolTable;
-use crate::module::FuncType;
 use crate::runtime::{Func, Global, Instance, Memory, Table};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -28,9 +28,8 @@ pub(crate) struct State {
     pub names: HashMap<String, ObjectId>,
     pub identities: HashMap<String, ObjectId>,
     pub instances: HashMap<Instance, ObjectId>,
-    /// Functions of the host that imports were bound to: one for each name and type, so that all objects share it and
-    /// loading again makes no more.
-    pub host_functions: HashMap<(Box<str>, Box<str>, FuncType), Func>,
+    /// Functions of the host that imports were bound to.
+    pub host_functions: HostFunctions,
     pub main: Option<ObjectId>,
     /// Objects whose symbols everybody sees, in load order; the main module is the first.
     pub global: Vec<ObjectId>,
@@ -235,8 +234,12 @@ impl<'a> View<'a> {
         objects: impl IntoIterator<Item = ObjectId>,
         name: &str,
     ) -> Option<Definition> {
+        // All objects hash names alike, so once will do.
+        let mut hashed = None;
         objects.into_iter().find_map(|object| {
-            let symbol = self.symbols(object)?.lookup(name)?;
+            let symbols = self.symbols(object)?;
+            let name = *hashed.get_or_insert_with(|| symbols.name(name));
+            let symbol = symbols.find(name)?;
             Some(Definition { object, symbol })
         })
     }
@@ -257,7 +260,7 @@ impl State {
     pub fn cell(&self, object: ObjectId, import: u32) -> Option<Global> {
         let object = self.object(object)?;
         let place = *object.cell_places.get(&import)?;
-        object.cells.get(place).map(|cell| cell.global)
+        object.cells.global(place)
     }
 
     /// The objects that only `gone` keeps: everything among `among` that needs an object of `gone` or is bound to one,

@@ -158,7 +158,7 @@ pub fn symbols_of(module: &Module) -> Vec<SymbolEntry> {
     }
     let mut counts = [0u32; 4];
     for (import, typed) in inner.imports.iter().zip(module.imports()) {
-        let (class, space) = match (&import.ty, &*import.module) {
+        let (class, space) = match (&import.ty, inner.import_module(import)) {
             (ExternKind::Func(_), _) => (SymbolClass::Function, 0),
             (ExternKind::Global(_), "GOT.func") => (SymbolClass::FunctionAddress, 1),
             (ExternKind::Global(_), "GOT.mem") => (SymbolClass::DataAddress, 1),
@@ -170,12 +170,12 @@ pub fn symbols_of(module: &Module) -> Vec<SymbolEntry> {
             *count += 1;
             *count - 1
         });
-        let is_weak = weak.contains(&import.module, &import.name);
+        let is_weak = weak.contains(inner.import_module(import), &import.name);
         let mut entry = SymbolEntry {
             name: import.name.to_string(),
             class,
             letter: '?',
-            from: Some(import.module.to_string()),
+            from: Some(inner.import_module(import).to_string()),
             address: None,
             index,
             ty: typed.ty,

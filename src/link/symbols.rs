@@ -1,13 +1,14 @@
 //! The symbols of one object: which of its exports are definitions that others may bind to, and of what kind.
 //!
-//! A table is hashed once per module and answers in O(1). What is *not* a symbol: names of the convention itself (rule
+//! Names are hashed once, when their module is parsed, and a table answers in O(1). What is *not* a symbol: names of the convention itself (rule
 //! R1), hidden and local ones, mutable globals (R6), and an import that is exported again under its own name (R4: such
 //! an export is a reference, not a definition).
 #![forbid(unsafe_code)]
 
 use super::pointer_exports::{self, Pointer};
-use crate::module::{ExportItem, ExternKind, FuncType, Module, SymbolFlags};
+use crate::module::{ConstExpr, ExportItem, ExternKind, FuncType, Module, Name, SymbolFlags};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// A definition within one object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,12 +36,10 @@ impl Symbol {
 pub(crate) struct SymbolTable {
     module: Module,
     pointers: HashMap<Box<str>, Pointer>,
-    /// Flags of exports, where the object gives any.
-    flags: HashMap<Box<str>, SymbolFlags>,
-    /// Places of the imported globals in the list of imports.
-    imported_globals: Vec<u32>,
-    /// Places of the imported functions in the list of imports.
-    imported_funcs: Vec<u32>,
+    /// Flags of the exports by their places; empty if the object gives none.
+    flags: Vec<SymbolFlags>,
+    /// Places of the imported functions, and of the imported globals, in the list of imports; once somebody asked.
+    imported: OnceLock<[Vec<u32>; 2]>,
     /// Exports with [`ORIGINAL`] before their name, by the rest of it.
     originals: HashMap<Box<str>, usize>,
     /// Exported functions are not to be called by others: only addresses told by functions count.
@@ -56,29 +55,29 @@ impl SymbolTable {
     pub fn new(module: &Module, wrapped_exports: bool) -> (SymbolTable, Vec<Box<str>>) {
         let (pointers, unreadable) = pointer_exports::read(module);
         let inner = &*module.0;
-        let flags = inner
-            .dylink
-            .iter()
-            .flat_map(|info| &info.export_info)
-            .map(|(name, flags)| (name.as_str().into(), *flags))
-            .collect();
-        let imported_funcs = inner
-            .imports
-            .iter()
-            .zip(0u32..)
-            .filter(|(import, _)| matches!(import.ty, ExternKind::Func(_)))
-            .map(|(_, place)| place)
-            .collect();
-        let originals = inner
-            .exports()
+        let originals: HashMap<Box<str>, usize> = inner
+            .export_names()
             .enumerate()
-            .filter(|(_, export)| matches!(export.item, ExportItem::Func(_)))
-            .filter_map(|(place, export)| Some((export.name.strip_prefix(ORIGINAL)?.into(), place)))
+            .filter(|(_, name)| name.starts_with(ORIGINAL.as_bytes()))
+            .filter_map(|(place, _)| {
+                let export = inner.export_at(place)?;
+                let name = export.name.strip_prefix(ORIGINAL)?;
+                matches!(export.item, ExportItem::Func(_)).then(|| (name.into(), place))
+            })
             .collect();
+        let mut flags = Vec::new();
+        for (name, said) in inner.dylink.iter().flat_map(|info| &info.export_info) {
+            let places = [inner.export_place(name), originals.get(&**name).copied()];
+            for place in places.into_iter().flatten() {
+                flags.resize(inner.exports().len(), SymbolFlags::empty());
+                if let Some(flags) = flags.get_mut(place) {
+                    *flags = *said;
+                }
+            }
+        }
         let table = SymbolTable {
             originals,
-            imported_globals: pointer_exports::imported_globals(inner),
-            imported_funcs,
+            imported: OnceLock::new(),
             module: module.clone(),
             flags,
             pointers_only: wrapped_exports,
@@ -99,32 +98,77 @@ impl SymbolTable {
         &self.module
     }
 
-    /// The definition of a name.
-    pub fn lookup(&self, name: &str) -> Option<Symbol> {
-        if is_internal(name) || (self.is_libdl && super::abi::signature(name).is_some()) {
-            return None;
-        }
-        self.exported(name).or_else(|| {
-            let pointer = *self.pointers.get(name)?;
-            // The address of a GOT cell of the same name is what this search is to find.
-            match pointer {
-                Pointer::Got { import, .. } if self.import_name(import) == Some(name) => None,
-                pointer => Some(Symbol::Pointer(pointer)),
-            }
-        })
+    /// A name with its hash.
+    pub fn name<'n>(&self, text: &'n str) -> Name<'n> {
+        self.module.engine().names().name(text)
     }
 
-    fn exported(&self, name: &str) -> Option<Symbol> {
-        if self
-            .flags(name)
-            .intersects(SymbolFlags::LOCAL | SymbolFlags::HIDDEN)
-        {
+    /// The definition of a name. O(1).
+    pub fn lookup(&self, name: &str) -> Option<Symbol> {
+        self.find(self.name(name))
+    }
+
+    /// The definition of a name that was hashed before. O(1).
+    #[inline]
+    pub fn find(&self, name: Name<'_>) -> Option<Symbol> {
+        let exported = self
+            .place(name)
+            .and_then(|place| self.exported(place, name.text));
+        let found = match exported {
+            Some(symbol) => symbol,
+            None if self.pointers.is_empty() => return None,
+            None => self.told(name.text)?,
+        };
+        let hidden =
+            is_internal(name.text) || (self.is_libdl && super::abi::signature(name.text).is_some());
+        (!hidden).then_some(found)
+    }
+
+    /// Where names with these hashes probably are: to be given to [`SymbolTable::at`]. Whatever looking for them reads is
+    /// fetched now, side by side: tables of many symbols do not fit into the processor's caches.
+    pub fn candidates(&self, hashes: &[u64], places: &mut [u32]) {
+        self.module.0.export_candidates(hashes, places);
+    }
+
+    /// The definition of a name if it is where it probably is; else it has to be looked for.
+    #[inline]
+    pub fn at(&self, candidate: u32, name: Name<'_>) -> Option<Symbol> {
+        let place = usize::try_from(candidate).ok()?.checked_sub(1)?;
+        let plain = self.originals.is_empty() && !self.is_libdl;
+        if !plain || !self.module.0.is_export_named(place, name.text) || is_internal(name.text) {
             return None;
         }
-        match self.originals.get(name) {
-            Some(place) => self.export(*place, name),
-            None => self.export(self.module.0.export_place(name)?, name),
+        self.exported(place, name.text)
+    }
+
+    /// The export that defines a name, if it is a definition.
+    fn place(&self, name: Name<'_>) -> Option<usize> {
+        match self.originals.is_empty() {
+            true => self.module.0.place_of(name),
+            false => {
+                let original = self.originals.get(name.text).copied();
+                original.or_else(|| self.module.0.place_of(name))
+            }
         }
+    }
+
+    /// The address that a function tells for a name.
+    fn told(&self, name: &str) -> Option<Symbol> {
+        let pointer = *self.pointers.get(name)?;
+        // The address of a GOT cell of the same name is what this search is to find.
+        match pointer {
+            Pointer::Got { import, .. } if self.import_name(import) == Some(name) => None,
+            pointer => Some(Symbol::Pointer(pointer)),
+        }
+    }
+
+    fn exported(&self, place: usize, name: &str) -> Option<Symbol> {
+        let flags = self.flags.get(place).copied();
+        let hides = |flags: SymbolFlags| flags.intersects(SymbolFlags::LOCAL | SymbolFlags::HIDDEN);
+        if flags.is_some_and(hides) {
+            return None;
+        }
+        self.export(place, name)
     }
 
     /// The function behind a definition whose 64-bit integers are split: emscripten's `f` beside `orig$f` (rule R10).
@@ -138,21 +182,43 @@ impl SymbolTable {
     fn export(&self, place: usize, name: &str) -> Option<Symbol> {
         let inner = &*self.module.0;
         let export = u32::try_from(place).ok()?;
-        match inner.export_at(place)?.item {
+        match inner.export_item(place)? {
             ExportItem::Func(func) => {
-                let again = index(&self.imported_funcs, func)
-                    .is_some_and(|import| self.import_name(import) == Some(name));
-                (!again && !self.pointers_only).then_some(Symbol::Function { export, func })
+                let again = || self.is_import(FUNCS, func, inner.imported_funcs, name);
+                (!self.pointers_only && !again()).then_some(Symbol::Function { export, func })
             }
             ExportItem::Global(global) => {
-                let again = index(&self.imported_globals, global)
-                    .is_some_and(|import| self.import_name(import) == Some(name));
+                let again = || self.is_import(GLOBALS, global, inner.imported_globals, name);
                 let ty = inner.globals.get(usize::try_from(global).ok()?)?.ty;
                 let address = !ty.mutable && ty.value == crate::module::ValType::I32;
-                (address && !again).then_some(Symbol::Data { export, global })
+                (address && !again()).then_some(Symbol::Data { export, global })
             }
             ExportItem::Table(_) | ExportItem::Memory(_) => None,
         }
+    }
+
+    /// Whether what has this index is imported under this name.
+    fn is_import(&self, kind: usize, index: u32, imported: usize, name: &str) -> bool {
+        let Some(index) = usize::try_from(index)
+            .ok()
+            .filter(|index| *index < imported)
+        else {
+            return false;
+        };
+        let places = self.imported.get_or_init(|| {
+            let mut places = [Vec::new(), Vec::new()];
+            let [funcs, globals] = &mut places;
+            for (import, place) in self.module.0.imports.iter().zip(0u32..) {
+                match import.ty {
+                    ExternKind::Func(_) => funcs.push(place),
+                    ExternKind::Global(_) => globals.push(place),
+                    ExternKind::Table(_) | ExternKind::Memory(_) => {}
+                }
+            }
+            places
+        });
+        let place = places.get(kind).and_then(|places| places.get(index));
+        place.is_some_and(|import| self.import_name(*import) == Some(name))
     }
 
     /// Whether the name is that of an exported function that must not be called because it is wrapped (rule S8).
@@ -187,30 +253,57 @@ impl SymbolTable {
         inner.types.get(usize::try_from(ty).ok()?)
     }
 
-    /// Flags of an export; none if the object says nothing about it.
-    pub fn flags(&self, name: &str) -> SymbolFlags {
-        self.flags
-            .get(name)
-            .copied()
+    /// The canonical id of the type of a function.
+    #[inline]
+    pub fn type_id(&self, func: u32) -> Option<u32> {
+        let inner = &*self.module.0;
+        let ty = *inner.funcs.get(usize::try_from(func).ok()?)?;
+        inner.type_ids.get(usize::try_from(ty).ok()?).copied()
+    }
+
+    /// The value that the file gives a global, as an address.
+    pub fn constant(&self, global: u32) -> Option<u32> {
+        let global = self.module.0.globals.get(usize::try_from(global).ok()?)?;
+        match global.init {
+            Some(ConstExpr::Value(value)) => u32::try_from(value & 0xffff_ffff).ok(),
+            _ => None,
+        }
+    }
+
+    /// Flags of the export at a place; none if the object says nothing about it.
+    pub fn flags(&self, export: u32) -> SymbolFlags {
+        usize::try_from(export)
+            .ok()
+            .and_then(|place| self.flags.get(place).copied())
             .unwrap_or(SymbolFlags::empty())
     }
 
     /// All names that [`SymbolTable::lookup`] finds, in the order of the exports, those told by functions after them.
     pub fn names(&self) -> impl Iterator<Item = (&str, Symbol)> {
-        let told = self
-            .module
-            .0
+        self.definitions().map(|(name, symbol)| (name.text, symbol))
+    }
+
+    /// As [`SymbolTable::names`], with the hashes of the names.
+    pub fn definitions(&self) -> impl Iterator<Item = (Name<'_>, Symbol)> {
+        let inner = &*self.module.0;
+        let told = inner
             .exports()
-            .filter_map(|export| export.name.strip_prefix("__WASM_EXPORT__"));
-        self.module
-            .0
+            .filter_map(|export| export.name.strip_prefix(pointer_prefix()));
+        inner
             .exports()
             .map(|export| export.name)
             .filter(|name| !name.starts_with(ORIGINAL))
-            .chain(told.filter(|name| self.module.0.export_place(name).is_none()))
-            .filter_map(|name| Some((name, self.lookup(name)?)))
+            .chain(told.filter(|name| inner.export_place(name).is_none()))
+            .filter_map(|name| {
+                let name = self.name(name);
+                Some((name, self.find(name)?))
+            })
     }
 }
+
+/// Kinds of imports, as places in [`SymbolTable::imported`].
+const FUNCS: usize = 0;
+const GLOBALS: usize = 1;
 
 /// What emscripten up to version 3 puts before the name of an exported function that has 64-bit integers: the export of
 /// the plain name is a stub for JavaScript, which splits them.
@@ -224,10 +317,6 @@ pub(crate) fn javascript_hint(module: &Module, name: &str) -> Option<String> {
         .0
         .export_place(&text)
         .map(|_| "it is JavaScript (EM_JS): the embedder has to offer it".to_string())
-}
-
-fn index(places: &[u32], index: u32) -> Option<u32> {
-    places.get(usize::try_from(index).ok()?).copied()
 }
 
 /// Which imports of an object are weak (rules P7 to P9).
@@ -260,7 +349,16 @@ impl<'a> WeakImports<'a> {
 }
 
 /// Whether a name belongs to the convention and never to a program (rule R1).
+#[inline]
 pub(crate) fn is_internal(name: &str) -> bool {
+    // Most names are ruled out by their first letters.
+    match name.as_bytes() {
+        [b'_', b'_' | b'e' | b'i' | b's', ..] | [b'm' | b'e', ..] => is_of_convention(name),
+        _ => false,
+    }
+}
+
+fn is_of_convention(name: &str) -> bool {
     matches!(
         name,
         "memory"

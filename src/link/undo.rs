@@ -6,6 +6,7 @@
 //! count is limited.
 #![forbid(unsafe_code)]
 
+use super::address::slot_holds;
 use super::got::AddedSlot;
 use super::load::{Load, ids};
 use super::object::{Object, ObjectId, Remains, Status};
@@ -150,7 +151,7 @@ impl<T: 'static> Process<T> {
     fn drop_added(&self, store: &mut StoreContextMut<'_, T>, added: AddedSlot, used: bool) {
         let ours = self
             .table()
-            .is_some_and(|table| self.slot_holds(store, table, added.slot, added.func));
+            .is_some_and(|table| slot_holds(store, table, added.slot, added.func));
         if ours {
             self.clear_slots(store, added.slot, 1);
             self.free_slots(added.slot, 1, used);

@@ -130,7 +130,9 @@ impl<'a> Names<'a> {
         for import in &module.0.imports {
             match import.ty {
                 ExternKind::Func(_) => names.functions.push(&import.name),
-                ExternKind::Global(_) => names.globals.push((&import.module, &import.name)),
+                ExternKind::Global(_) => names
+                    .globals
+                    .push((module.0.import_module(import), &import.name)),
                 ExternKind::Table(_) | ExternKind::Memory(_) => {}
             }
         }

@@ -3,7 +3,8 @@
 //! Map: `quick` reads and checks ordinary modules; for what it declines, `parse` walks the sections behind
 //! wasmparser's validator and fills [`ModuleInner`] with the help of `types` and `const_expr`.
 //! `validate` shares out the validation of function bodies; `proposals` holds the accepted features and explains
-//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`. For tools, `sections` lists
+//! rejections; `dylink` and `names` decode their custom sections with the bounded `reader`. `name` hashes names of
+//! symbols. For tools, `sections` lists
 //! what a file consists of, `disassemble` prints code, and `patch` changes the dynamic linking section.
 //!
 //! Invariant: what a [`Module`] holds has been validated, so indices in it are within their index
@@ -19,6 +20,7 @@ mod exports;
 mod libc;
 #[cfg(test)]
 mod malformed;
+mod name;
 mod names;
 mod parse;
 mod patch;
@@ -33,6 +35,7 @@ pub use disassemble::OperatorText;
 pub use dylink::{DylinkInfo, SymbolFlags};
 pub(crate) use exports::Export;
 pub(crate) use libc::LibcFunction;
+pub(crate) use name::{Hashed, Name, NameHasher, NameTable, Place};
 pub use patch::DylinkPatch;
 pub(crate) use sections::exports_of;
 pub use sections::{Section, sections};
@@ -78,6 +81,8 @@ pub(crate) struct ModuleInner {
     /// Canonical id of each entry of `types`.
     pub type_ids: Vec<u32>,
     pub imports: Vec<Import>,
+    /// The module names of imports.
+    pub import_modules: ImportModules,
     /// Type index of every function, imported ones first.
     pub funcs: Vec<u32>,
     pub imported_funcs: usize,
@@ -109,18 +114,75 @@ pub(crate) struct ModuleInner {
     resources: OnceLock<wasmparser::ValidatorResources>,
 }
 
+/// An import. There may be a million, so it is small, and its name is hashed here, once for all that look it up.
 pub(crate) struct Import {
-    pub module: Box<str>,
     pub name: Box<str>,
+    /// The hash of the name, as [`Name`] has it.
+    hash: u64,
+    /// The module name: its place in [`ModuleInner::import_modules`].
+    pub module: u32,
     pub ty: ExternKind,
 }
 
-/// What is imported: indices into the type section, or a type.
+impl Import {
+    /// The name with its hash.
+    pub fn symbol(&self) -> Name<'_> {
+        Name {
+            text: &self.name,
+            hash: self.hash,
+        }
+    }
+}
+
+/// What is imported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ExternKind {
+    /// A function, by index of its type in the type section.
     Func(u32),
-    Table(TableType),
-    Memory(MemoryType),
+    /// A table, by index in the index space of tables.
+    Table(u32),
+    /// A memory, by index in the index space of memories.
+    Memory(u32),
     Global(GlobalType),
+}
+
+/// The module names of a module's imports. There are few, and neighbours mostly have the same.
+#[derive(Default)]
+pub(crate) struct ImportModules(Vec<Box<str>>);
+
+impl ImportModules {
+    /// Most names among which one is looked for before it is entered again.
+    const MOST_SEARCHED: usize = 16;
+
+    /// The place of a name, which gets one if it has none; `None`: there is no memory for it. `last` is the place of the
+    /// import before.
+    #[inline]
+    fn place(&mut self, name: &str, last: Option<u32>) -> Option<u32> {
+        if let Some(last) = last
+            && self.0.get(size(last)).is_some_and(|known| **known == *name)
+        {
+            return Some(last);
+        }
+        let searched = self.0.iter().take(Self::MOST_SEARCHED);
+        let place = match searched.into_iter().position(|known| **known == *name) {
+            Some(place) => place,
+            None => {
+                self.0.try_reserve(1).ok()?;
+                self.0.push(name.into());
+                self.0.len() - 1
+            }
+        };
+        u32::try_from(place).ok()
+    }
+
+    /// All names; one may be there twice.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|name| &**name)
+    }
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// What is exported, as an index into its index space.
@@ -243,9 +305,9 @@ impl Module {
     /// The imports in order.
     pub fn imports(&self) -> impl ExactSizeIterator<Item = ImportType<'_>> {
         self.0.imports.iter().map(|import| ImportType {
-            module: &import.module,
+            module: self.0.import_module(import),
             name: &import.name,
-            ty: self.0.import_type(&import.ty),
+            ty: self.0.import_type(import.ty),
         })
     }
 
@@ -282,7 +344,7 @@ impl Module {
             .iter()
             .filter(|import| matches!(import.ty, ExternKind::Func(_)))
             .nth(usize::try_from(index).ok()?)
-            .map(|import| format!("{}.{}", import.module, import.name))
+            .map(|import| format!("{}.{}", self.0.import_module(import), import.name))
     }
 
     /// The name that the name section gives a function. O(log n).
@@ -351,7 +413,70 @@ impl ModuleInner {
 
     /// The place of an export among all of them. O(1).
     pub(crate) fn export_place(&self, name: &str) -> Option<usize> {
+        self.place_of(self.engine.names().name(name))
+    }
+
+    /// The place of an export of this name. O(1).
+    pub(crate) fn place_of(&self, name: Name<'_>) -> Option<usize> {
         self.exports.place(&self.bytes, name)
+    }
+
+    /// For each hash of a name the export that probably has it: its place plus one, or 0. What looking for the names
+    /// reads is fetched.
+    pub(crate) fn export_candidates(&self, hashes: &[u64], places: &mut [u32]) {
+        self.exports.candidates(&self.bytes, hashes, places);
+    }
+
+    /// Whether the export at a place has this name.
+    pub(crate) fn is_export_named(&self, place: usize, name: &str) -> bool {
+        self.exports.is_named(&self.bytes, place, name.as_bytes())
+    }
+
+    /// The names of the exports in order, as bytes.
+    pub(crate) fn export_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.exports.names(&self.bytes)
+    }
+
+    /// The item of the export at a place.
+    pub(crate) fn export_item(&self, place: usize) -> Option<ExportItem> {
+        self.exports.item(place)
+    }
+
+    /// The module name of an import of this module.
+    pub(crate) fn import_module(&self, import: &Import) -> &str {
+        self.import_modules
+            .0
+            .get(size(import.module))
+            .map_or("", |name| name)
+    }
+
+    /// The type of the memory that it imports, which a library has once.
+    pub(crate) fn imported_memory(&self) -> Option<MemoryType> {
+        self.memories.get(..self.imported_memories)?.last().copied()
+    }
+
+    /// The type of the table that it imports, which a library has once.
+    pub(crate) fn imported_table(&self) -> Option<TableType> {
+        let imported = self.tables.get(..self.imported_tables)?;
+        imported.last().map(|table| table.ty)
+    }
+
+    /// Adds an import behind the others. False: there is no memory for it.
+    fn add_import(&mut self, module: &str, name: &str, ty: ExternKind) -> bool {
+        let last = self.imports.last().map(|import| import.module);
+        let Some(module) = self.import_modules.place(module, last) else {
+            return false;
+        };
+        if self.imports.try_reserve(1).is_err() {
+            return false;
+        }
+        self.imports.push(Import {
+            hash: self.engine.names().hash(name.as_bytes()),
+            name: name.into(),
+            module,
+            ty,
+        });
+        true
     }
 
     /// The export at a place.
@@ -364,12 +489,13 @@ impl ModuleInner {
         entry(&self.types, *entry(&self.funcs, index)?)
     }
 
-    fn import_type(&self, kind: &ExternKind) -> ExternType {
+    /// The type of what is imported.
+    pub(crate) fn import_type(&self, kind: ExternKind) -> ExternType {
         match kind {
-            ExternKind::Func(ty) => ExternType::Func(valid(entry(&self.types, *ty)).clone()),
-            ExternKind::Table(ty) => ExternType::Table(*ty),
-            ExternKind::Memory(ty) => ExternType::Memory(*ty),
-            ExternKind::Global(ty) => ExternType::Global(*ty),
+            ExternKind::Func(ty) => ExternType::Func(valid(entry(&self.types, ty)).clone()),
+            ExternKind::Table(index) => ExternType::Table(valid(entry(&self.tables, index)).ty),
+            ExternKind::Memory(index) => ExternType::Memory(*valid(entry(&self.memories, index))),
+            ExternKind::Global(ty) => ExternType::Global(ty),
         }
     }
 

@@ -7,8 +7,8 @@ use super::exports::{Added, Exports};
 use super::quick::body::Context;
 use super::validate::Bodies;
 use super::{
-    ConstExpr, DataSegment, ElementSegment, ExportItem, ExternKind, GlobalDef, Import, ModuleInner,
-    RefType, SegmentMode, TableDef, const_expr, dylink, proposals, quick, types,
+    ConstExpr, DataSegment, ElementSegment, ExportItem, ExternKind, GlobalDef, ImportModules,
+    ModuleInner, RefType, SegmentMode, TableDef, const_expr, dylink, proposals, quick, types,
 };
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -322,13 +322,15 @@ impl Walk<'_> {
                 }
                 TypeRef::Table(ty) => {
                     let ty = types::table(&ty).ok_or_else(foreign_type)?;
+                    let index = u32::try_from(module.tables.len()).unwrap_or(u32::MAX);
                     push(&mut module.tables, TableDef { ty, init: None })?;
-                    ExternKind::Table(ty)
+                    ExternKind::Table(index)
                 }
                 TypeRef::Memory(ty) => {
                     let ty = types::memory(&ty);
+                    let index = u32::try_from(module.memories.len()).unwrap_or(u32::MAX);
                     push(&mut module.memories, ty)?;
-                    ExternKind::Memory(ty)
+                    ExternKind::Memory(index)
                 }
                 TypeRef::Global(ty) => {
                     let ty = types::global(&ty).ok_or_else(foreign_type)?;
@@ -340,12 +342,9 @@ impl Walk<'_> {
                     return Err(foreign("custom-descriptors", "import", place));
                 }
             };
-            let import = Import {
-                module: import.module.into(),
-                name: import.name.into(),
-                ty,
-            };
-            push(&mut module.imports, import)?;
+            if !module.add_import(import.module, import.name, ty) {
+                return Err(out_of_memory(module.imports.len().saturating_add(1)).into());
+            }
         }
         module.imported_funcs = module.funcs.len();
         module.imported_tables = module.tables.len();
@@ -496,12 +495,14 @@ fn foreign(proposal: &'static str, what: &str, place: u64) -> Failure {
 impl ModuleInner {
     fn empty(engine: Engine, name: Option<&str>) -> ModuleInner {
         ModuleInner {
+            exports: Exports::new(engine.names()),
             engine,
             bytes: Box::default(),
             name: name.map(str::to_owned),
             types: Vec::new(),
             type_ids: Vec::new(),
             imports: Vec::new(),
+            import_modules: ImportModules::default(),
             funcs: Vec::new(),
             imported_funcs: 0,
             tables: Vec::new(),
@@ -510,7 +511,6 @@ impl ModuleInner {
             imported_memories: 0,
             globals: Vec::new(),
             imported_globals: 0,
-            exports: Exports::default(),
             start: None,
             elements: Vec::new(),
             data: Vec::new(),

@@ -1,11 +1,18 @@
 //! Globals: cells shared by reference between instances.
 
-use super::group::{Group, Records};
+use super::group::{Group, Records, room_for};
+use super::imports::Given;
 use super::records::GlobalRec;
 use super::store::{AsContext, AsContextMut};
 use super::value::Val;
 use crate::error::{Error, Result};
 use crate::module::{GlobalType, ValType};
+
+/// The type of a cell for an address.
+const CELL: GlobalType = GlobalType {
+    value: ValType::I32,
+    mutable: true,
+};
 
 /// A global of a store.
 ///
@@ -27,6 +34,36 @@ pub struct Global {
     pub(crate) place: u32,
 }
 
+/// Globals that were made together, as [`Global::cells`] does.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Globals {
+    pub(super) store: u32,
+    pub(super) group: u32,
+    count: u32,
+}
+
+impl Globals {
+    /// One of them, for an import.
+    pub fn given(self, place: usize) -> Option<Given> {
+        let place = u32::try_from(place).ok()?;
+        (place < self.count).then_some(Given::Cell {
+            globals: self,
+            place,
+        })
+    }
+
+    /// One of them.
+    pub fn get(self, place: usize) -> Option<Global> {
+        let place = u32::try_from(place).ok();
+        let place = place.filter(|place| *place < self.count)?;
+        Some(Global {
+            store: self.store,
+            group: self.group,
+            place,
+        })
+    }
+}
+
 impl Global {
     /// A global with a value.
     ///
@@ -43,11 +80,41 @@ impl Global {
     /// # Errors
     /// None at present.
     pub fn cell(store: impl AsContextMut, value: i32) -> Result<Global> {
-        let ty = GlobalType {
-            value: ValType::I32,
-            mutable: true,
-        };
-        Global::create(store, ty, Val::I32(value), true)
+        Global::create(store, CELL, Val::I32(value), true)
+    }
+
+    /// As [`Global::cell`], many that live and die together.
+    ///
+    /// # Errors
+    /// The system has no memory.
+    pub(crate) fn cells(
+        mut store: impl AsContextMut,
+        values: impl ExactSizeIterator<Item = i32>,
+    ) -> Result<Globals> {
+        let core = &mut store.as_context_mut().0.core;
+        let (store, group) = (core.id, core.next_group());
+        let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
+        let mut records = room_for(values.len(), "cells")?;
+        for (value, place) in values.zip(0..count) {
+            records.push(GlobalRec {
+                value: u64::from(value.cast_unsigned()),
+                ty: CELL,
+                is_cell: true,
+                group,
+                place,
+            });
+        }
+        if !records.is_empty() {
+            core.add_group(Group {
+                globals: Records::new(records),
+                ..Group::empty()
+            });
+        }
+        Ok(Globals {
+            store,
+            group,
+            count,
+        })
     }
 
     fn create(
@@ -100,8 +167,9 @@ impl Global {
             if !(*global).ty.mutable {
                 return Err(Error::usage("an immutable global cannot be set"));
             }
-            (*global).value = value.slot_for((*global).ty.value, core)?;
-            if (*global).is_cell {
+            let slot = value.slot_for((*global).ty.value, core)?;
+            let changed = std::mem::replace(&mut (*global).value, slot) != slot;
+            if changed && (*global).is_cell {
                 (core.hooks.global_changed)(core, global);
             }
         }

@@ -1,7 +1,9 @@
 //! Instances: the handle and the exports behind it.
 
+use super::deferred::final_target;
 use super::func::Func;
 use super::global::Global;
+use super::imports::Given;
 use super::instantiate::instantiate;
 use super::memory::Memory;
 use super::records::InstanceRec;
@@ -81,6 +83,19 @@ impl Instance {
         module: &Module,
         imports: &[Extern],
     ) -> Result<Instance> {
+        let given = imports.iter().map(|item| Some(Given::Item(*item)));
+        Instance::linked(&mut store, module, given)
+    }
+
+    /// As [`Instance::new`], for a linker.
+    ///
+    /// # Errors
+    /// As [`Instance::new`], or something is not given.
+    pub(crate) fn linked(
+        mut store: impl AsContextMut,
+        module: &Module,
+        imports: impl ExactSizeIterator<Item = Option<Given>>,
+    ) -> Result<Instance> {
         let (core, pointer) = store.as_context_mut().0.pointers();
         // SAFETY: both pointers come from the exclusive borrow of the store, which lasts for the call.
         unsafe { instantiate(core, pointer, module, imports) }
@@ -120,15 +135,33 @@ impl Instance {
         }
     }
 
-    /// The function with this index in the index space of the instance's module.
-    pub(crate) fn func(&self, store: impl AsContext, index: u32) -> Option<Func> {
-        let instance = store.as_context().0.core.instance(*self);
+    /// The function with this index in the index space of the instance's module; if it leads to another function, that
+    /// one.
+    pub(crate) fn resolved_func(&self, store: impl AsContext, index: u32) -> Option<Func> {
+        let core = &store.as_context().0.core;
+        let instance = core.instance(*self);
         // SAFETY: the record is live while the store is borrowed; index spaces hold live records.
         unsafe {
-            let funcs = &(*instance).funcs;
-            let record = *funcs.get(usize::try_from(index).ok()?)?;
-            Some((*record).handle(self.store))
+            let module = &(*instance).module;
+            if let Some(own) = self.own_func(module, index) {
+                return Some(own);
+            }
+            let record = *(&(*instance).funcs).get(usize::try_from(index).ok()?)?;
+            Some((*final_target(record)).handle(self.store))
         }
+    }
+
+    /// The function with this index if the instance's module, which the caller knows, defines it itself: its handle
+    /// follows from that.
+    #[inline]
+    pub(crate) fn own_func(&self, module: &Module, index: u32) -> Option<Func> {
+        let index = usize::try_from(index).ok()?;
+        let place = index.checked_sub(module.0.imported_funcs)?;
+        (index < module.0.funcs.len()).then_some(Func {
+            store: self.store,
+            group: self.group,
+            place: u32::try_from(place).ok()?,
+        })
     }
 
     /// An exported function.

@@ -6,29 +6,18 @@
 //! functions may be referenced from outside.
 
 use super::group::{Group, Records, room_for};
-use super::instance::{Extern, Instance};
+use super::imports::{Given, Spaces, check_imports};
+use super::instance::Instance;
 use super::records::{FuncKind, FuncRec, GlobalRec, InstanceRec, MemoryRec, TableRec};
 use super::release::release;
 use super::store::{StoreCore, call};
-use super::{func, memory, table};
-use crate::error::{Error, ErrorKind, Result};
+use super::{memory, table};
+use crate::error::{Error, Result};
 use crate::ir::code::GroupRanges;
-use crate::module::{
-    ConstExpr, ConstOp, ExternKind, ExternType, GlobalType, Import, MemoryType, Module,
-    SegmentMode, TableType, ValType,
-};
+use crate::module::{ConstExpr, ConstOp, Module, SegmentMode};
 use crate::trap::TrapCode;
 use smallvec::SmallVec;
 use std::ptr::null_mut;
-
-/// The index spaces of the instance, imports first.
-#[derive(Default)]
-struct Spaces {
-    funcs: Vec<*mut FuncRec>,
-    tables: Vec<*mut TableRec>,
-    memories: Vec<*mut MemoryRec>,
-    globals: Vec<*mut GlobalRec>,
-}
 
 /// Instantiates a module.
 ///
@@ -42,7 +31,7 @@ pub(crate) unsafe fn instantiate(
     core: *mut StoreCore,
     store: *mut (),
     module: &Module,
-    imports: &[Extern],
+    imports: impl ExactSizeIterator<Item = Option<Given>>,
 ) -> Result<Instance> {
     // SAFETY: by the contract; each callee says what it needs, and gets it from the one before.
     unsafe {
@@ -61,187 +50,6 @@ pub(crate) unsafe fn instantiate(
                 }
                 Err(error)
             }
-        }
-    }
-}
-
-/// Checks the imports and puts them into the index spaces. No effect.
-///
-/// # Errors
-/// The module is of another engine, a wrong number of imports, an import of another store or of a wrong type.
-fn check_imports(core: &StoreCore, module: &Module, imports: &[Extern]) -> Result<Spaces> {
-    let inner = &module.0;
-    if !inner.engine.same(&core.engine) {
-        return Err(Error::usage(
-            "the module was made with another engine than the store",
-        ));
-    }
-    if inner.imports.len() != imports.len() {
-        return Err(Error::usage(format!(
-            "the module has {} imports, {} were given",
-            inner.imports.len(),
-            imports.len()
-        )));
-    }
-    check_counts(core, module)?;
-    let mut spaces = Spaces {
-        funcs: room_for(inner.funcs.len(), "an instance's functions")?,
-        tables: room_for(inner.tables.len(), "an instance's tables")?,
-        memories: room_for(inner.memories.len(), "an instance's memories")?,
-        globals: room_for(inner.globals.len(), "an instance's globals")?,
-    };
-    for (import, given) in inner.imports.iter().zip(imports) {
-        check_import(core, module, import, *given, &mut spaces)?;
-    }
-    Ok(spaces)
-}
-
-/// Checks how many memories and tables the module defines.
-///
-/// # Errors
-/// More than the engine allows.
-fn check_counts(core: &StoreCore, module: &Module) -> Result<()> {
-    let (inner, limits) = (&module.0, &core.engine.config().limits);
-    let memories = inner.memories.len() - inner.imported_memories;
-    let tables = inner.tables.len() - inner.imported_tables;
-    for (what, needed, allowed) in [
-        (
-            "memories of a module (Limits::memories)",
-            memories,
-            limits.memories,
-        ),
-        ("tables of a module (Limits::tables)", tables, limits.tables),
-    ] {
-        if needed > allowed {
-            return Err(memory::limit(what, needed as u64, allowed as u64));
-        }
-    }
-    Ok(())
-}
-
-/// Checks one import and adds it to its index space.
-///
-/// # Errors
-/// It is of another store or has a wrong type.
-fn check_import(
-    core: &StoreCore,
-    module: &Module,
-    import: &Import,
-    given: Extern,
-    spaces: &mut Spaces,
-) -> Result<()> {
-    let named = |error: Error| error.context(format!("import `{}.{}`", import.module, import.name));
-    // SAFETY: lookups give live records, and the references to them end with their statements.
-    let fits = unsafe {
-        match (&import.ty, given) {
-            (ExternKind::Func(ty), Extern::Func(handle)) => {
-                let record = core.find_func(handle).map_err(named)?;
-                spaces.funcs.push(record);
-                (*record).ty == module.0.type_ids[*ty as usize]
-            }
-            (ExternKind::Table(wanted), Extern::Table(handle)) => {
-                let record = core.find_table(handle).map_err(named)?;
-                spaces.tables.push(record);
-                let found = table::type_of(record);
-                wanted.element == found.element
-                    && limits_fit(
-                        (wanted.minimum, wanted.maximum),
-                        (found.minimum, found.maximum),
-                    )
-            }
-            (ExternKind::Memory(wanted), Extern::Memory(handle)) => {
-                let record = core.find_memory(handle).map_err(named)?;
-                spaces.memories.push(record);
-                let found = memory::type_of(record);
-                limits_fit(
-                    (wanted.minimum, wanted.maximum),
-                    (found.minimum, found.maximum),
-                )
-            }
-            (ExternKind::Global(wanted), Extern::Global(handle)) => {
-                let record = core.find_global(handle).map_err(named)?;
-                spaces.globals.push(record);
-                (*record).ty == *wanted
-            }
-            _ => false,
-        }
-    };
-    if fits {
-        return Ok(());
-    }
-    let found = found_type(core, given).map_err(named)?;
-    Err(Error::new(ErrorKind::Import {
-        module: import.module.to_string(),
-        name: import.name.to_string(),
-        reason: format!(
-            "incompatible import type: expected {}, found {}",
-            describe(&wanted_type(module, &import.ty)),
-            describe(&found)
-        ),
-    }))
-}
-
-/// Whether an object with the limits `found` (its size and maximum) can be imported as `wanted`.
-fn limits_fit(wanted: (u64, Option<u64>), found: (u64, Option<u64>)) -> bool {
-    let maximum_fits = match (wanted.1, found.1) {
-        (None, _) => true,
-        (Some(wanted), Some(found)) => found <= wanted,
-        (Some(_), None) => false,
-    };
-    found.0 >= wanted.0 && maximum_fits
-}
-
-/// The type of what was given for an import.
-///
-/// # Errors
-/// It is of another store.
-fn found_type(core: &StoreCore, given: Extern) -> Result<ExternType> {
-    // SAFETY: lookups give live records.
-    unsafe {
-        Ok(match given {
-            Extern::Func(handle) => ExternType::Func(func::type_of(core, core.find_func(handle)?)),
-            Extern::Global(handle) => ExternType::Global((*core.find_global(handle)?).ty),
-            Extern::Table(handle) => ExternType::Table(table::type_of(core.find_table(handle)?)),
-            Extern::Memory(handle) => {
-                ExternType::Memory(memory::type_of(core.find_memory(handle)?))
-            }
-        })
-    }
-}
-
-/// The type that an import wants.
-pub(crate) fn wanted_type(module: &Module, kind: &ExternKind) -> ExternType {
-    match kind {
-        ExternKind::Func(ty) => ExternType::Func(module.0.types[*ty as usize].clone()),
-        ExternKind::Table(ty) => ExternType::Table(*ty),
-        ExternKind::Memory(ty) => ExternType::Memory(*ty),
-        ExternKind::Global(ty) => ExternType::Global(*ty),
-    }
-}
-
-/// A type in words.
-pub(crate) fn describe(ty: &ExternType) -> String {
-    let bounds = |minimum: u64, maximum: Option<u64>| match maximum {
-        Some(maximum) => format!("{minimum} to {maximum}"),
-        None => format!("at least {minimum}"),
-    };
-    match ty {
-        ExternType::Func(ty) => format!("function {ty}"),
-        ExternType::Global(GlobalType { value, mutable }) => {
-            let word = if *mutable { "mutable" } else { "immutable" };
-            format!("{word} global of type {value}")
-        }
-        ExternType::Table(TableType {
-            element,
-            minimum,
-            maximum,
-        }) => format!(
-            "table of {} elements of type {}",
-            bounds(*minimum, *maximum),
-            ValType::Ref(*element)
-        ),
-        ExternType::Memory(MemoryType { minimum, maximum }) => {
-            format!("memory of {} pages", bounds(*minimum, *maximum))
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use super::func::Func;
 use super::host::{Caller, IntoFunc, dynamic, typed};
+use super::imports::describe;
 use super::instance::{Extern, Instance};
-use super::instantiate::{describe, wanted_type};
 use super::records::{FuncKind, HostFunc, slots};
 use super::store::{AsContext, AsContextMut, StoreCore};
 use super::value::Val;
@@ -196,16 +196,17 @@ impl<T: 'static> Linker<T> {
             let ExternKind::Func(ty) = import.ty else {
                 continue;
             };
-            if self.find(&import.module, &import.name).is_some() {
+            let from = module.0.import_module(import);
+            if self.find(from, &import.name).is_some() {
                 continue;
             }
-            let detail: Box<str> = format!("`{}::{}`", import.module, import.name).into();
+            let detail: Box<str> = format!("`{from}::{}`", import.name).into();
             let call = Arc::new(move |_: *mut (), _: &mut [u64]| {
                 let trap = Trap::new(TrapCode::UnresolvedFunction);
                 Err(Error::from(trap.with_detail(detail.clone())))
             });
             let ty = module.0.types[ty as usize].clone();
-            self.insert(&import.module, &import.name, Definition::Host { ty, call })?;
+            self.insert(from, &import.name, Definition::Host { ty, call })?;
         }
         Ok(())
     }
@@ -224,7 +225,7 @@ impl<T: 'static> Linker<T> {
         let mut found = Vec::with_capacity(imports.len());
         let mut missing = Vec::new();
         for import in imports {
-            match self.find(&import.module, &import.name) {
+            match self.find(module.0.import_module(import), &import.name) {
                 Some(definition) => found.push(definition),
                 None => missing.push(import),
             }
@@ -242,13 +243,13 @@ impl<T: 'static> Linker<T> {
                 }
                 reason.push_str(&format!(
                     "unknown import: `{}::{}` has not been defined (expected {})",
-                    import.module,
+                    module.0.import_module(import),
                     import.name,
-                    describe(&wanted_type(module, &import.ty))
+                    describe(&module.0.import_type(import.ty))
                 ));
             }
             return Err(Error::new(ErrorKind::Import {
-                module: first.module.to_string(),
+                module: module.0.import_module(first).to_string(),
                 name: first.name.to_string(),
                 reason,
             }));

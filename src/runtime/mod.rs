@@ -5,7 +5,7 @@
 //! groups. [`func`], [`memory`], [`table`], [`global`] and [`instance`] are the handles of the API,
 //! with the operations on the record behind each; [`host`] makes functions from closures,
 //! [`typed`] and [`value`] carry values in and out, [`deferred`] holds functions that lead to others,
-//! [`instantiate`] makes instances, [`release`] takes them away, [`linker`] finds imports by name,
+//! [`instantiate`] makes instances of what [`imports`] checked, [`release`] takes them away, [`linker`] finds imports by name,
 //! [`budget`] and [`limits`] bound what all of them may use.
 #![allow(
     clippy::needless_borrow,
@@ -18,6 +18,7 @@ mod func;
 mod global;
 pub(crate) mod group;
 mod host;
+mod imports;
 mod instance;
 mod instantiate;
 mod limits;
@@ -37,7 +38,9 @@ mod value;
 
 pub use func::Func;
 pub use global::Global;
+pub(crate) use global::Globals;
 pub use host::{Caller, HostResults, IntoFunc};
+pub(crate) use imports::Given;
 pub(crate) use instance::translated;
 pub use instance::{Extern, Instance};
 pub use limits::{InterruptHandle, ResourceLimiter, StoreLimits};

@@ -7,7 +7,7 @@
 
 use super::budget::Budget;
 use super::func::Func;
-use super::group::{Group, Groups};
+use super::group::{Group, Groups, Records};
 use super::limits::{InterruptHandle, Limiter, ResourceLimiter, erase};
 use super::records::{
     Ctx, Floats, FuncRec, GlobalRec, Hooks, InstanceRec, MemoryRec, RED_ZONE, TableRec,
@@ -553,11 +553,29 @@ lookups! {
 }
 
 impl StoreCore {
+    /// The records of globals that were made together.
+    ///
+    /// # Errors
+    /// They are of another store, or were released.
+    pub fn records_of(&self, globals: super::Globals) -> Result<&Records<GlobalRec>> {
+        self.group(globals.store, globals.group)
+            .map(|group| &group.globals)
+            .ok_or_else(|| foreign("Global"))
+    }
+
     /// The record behind a handle; panics if it is not one of this store.
     pub fn instance(&self, handle: Instance) -> *mut InstanceRec {
+        self.find_instance(handle).unwrap_or_else(|_| wrong_store())
+    }
+
+    /// The record behind a handle.
+    ///
+    /// # Errors
+    /// The handle is of another store, or the instance was released.
+    pub fn find_instance(&self, handle: Instance) -> Result<*mut InstanceRec> {
         self.group(handle.store, handle.group)
             .and_then(|group| group.instance.get(0))
-            .unwrap_or_else(|| wrong_store())
+            .ok_or_else(|| foreign("Instance"))
     }
 }
 

@@ -71,7 +71,7 @@ fn picture_of(world: &mut World) -> Vec<String> {
                 object.stays, object.status, object.began, object.constructed, object.promoted,
                 object.created,
             ));
-            for cell in &object.cells {
+            for cell in object.cells.iter() {
                 globals.push((object.id, cell.import, cell.target, cell.global));
             }
         }

@@ -7,8 +7,7 @@ use super::super::parse::{MAX_ELEMENT_ITEMS, reserve};
 use super::super::reader::Reader;
 use super::super::{
     ConstExpr, ConstOp, DataSegment, ElementSegment, ExportItem, ExternKind, FuncType, GlobalDef,
-    GlobalType, Import, MemoryType, ModuleInner, RefType, SegmentMode, TableDef, TableType,
-    ValType,
+    GlobalType, MemoryType, ModuleInner, RefType, SegmentMode, TableDef, TableType, ValType,
 };
 
 /// The header of a module of version 1.
@@ -203,8 +202,8 @@ impl Sections<'_> {
 
     fn imports(&mut self, part: &mut Reader<'_>) -> Option<()> {
         for _ in 0..Self::count(part, 4, MOST_IMPORTS, &mut self.module.imports)? {
-            let module = part.name("a name").ok()?.into();
-            let name = part.name("a name").ok()?.into();
+            let module = part.name("a name").ok()?;
+            let name = part.name("a name").ok()?;
             let ty = match part.byte("a kind").ok()? {
                 0 => {
                     let ty = self.type_index(part)?;
@@ -213,13 +212,15 @@ impl Sections<'_> {
                 }
                 1 => {
                     let ty = table_type(part)?;
+                    let index = u32::try_from(self.module.tables.len()).ok()?;
                     self.module.tables.push(TableDef { ty, init: None });
-                    ExternKind::Table(ty)
+                    ExternKind::Table(index)
                 }
                 2 => {
                     let ty = memory_type(part)?;
+                    let index = u32::try_from(self.module.memories.len()).ok()?;
                     self.module.memories.push(ty);
-                    ExternKind::Memory(ty)
+                    ExternKind::Memory(index)
                 }
                 3 => {
                     let ty = global_type(part)?;
@@ -228,7 +229,9 @@ impl Sections<'_> {
                 }
                 _ => return None,
             };
-            self.module.imports.push(Import { module, name, ty });
+            if !self.module.add_import(module, name, ty) {
+                return None;
+            }
         }
         let module = &mut *self.module;
         module.imported_funcs = module.funcs.len();

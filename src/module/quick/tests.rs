@@ -15,8 +15,8 @@ fn parts(module: &mut ModuleInner, bytes: &[u8]) -> String {
         SegmentMode::Declared => "declared".to_owned(),
     };
     let imports = module.imports.iter().map(|import| {
-        let ty = module.import_type(&import.ty);
-        format!("{} {} {ty:?}", import.module, import.name)
+        let ty = module.import_type(import.ty);
+        format!("{} {} {ty:?}", module.import_module(import), import.name)
     });
     let exports = module.exports().enumerate().map(|(place, export)| {
         let found = module.export(export.name);

@@ -1,0 +1,90 @@
+//! Functions of the host that imports were bound to: one for each name and type, so that all objects share it and
+//! loading again makes no more.
+#![forbid(unsafe_code)]
+
+use super::process::Process;
+use crate::module::{FuncType, Hashed, Name};
+use crate::runtime::{Func, StoreContextMut};
+use std::collections::HashMap;
+
+/// The functions so far.
+#[derive(Default)]
+pub(crate) struct HostFunctions {
+    /// By the hash of the name; there are few of one name.
+    by_name: HashMap<u64, Vec<HostFunction>, Hashed>,
+    len: usize,
+}
+
+struct HostFunction {
+    from: Box<str>,
+    name: Box<str>,
+    ty: FuncType,
+    func: Func,
+}
+
+impl HostFunctions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    fn place(&self, from: &str, name: Name<'_>, ty: &FuncType) -> Option<usize> {
+        self.by_name
+            .get(&name.hash)?
+            .iter()
+            .position(|known| *known.name == *name.text && *known.from == *from && known.ty == *ty)
+    }
+
+    /// The function of this name and type.
+    pub fn get(&self, from: &str, name: Name<'_>, ty: &FuncType) -> Option<Func> {
+        let place = self.place(from, name, ty)?;
+        let known = self.by_name.get(&name.hash)?.get(place)?;
+        Some(known.func)
+    }
+
+    /// Enters a function, in place of the one that is there.
+    fn insert(&mut self, from: &str, name: Name<'_>, ty: &FuncType, func: Func) {
+        let place = self.place(from, name, ty);
+        let list = self.by_name.entry(name.hash).or_default();
+        match place.and_then(|place| list.get_mut(place)) {
+            Some(known) => known.func = func,
+            None => {
+                self.len += 1;
+                list.push(HostFunction {
+                    from: from.into(),
+                    name: name.text.into(),
+                    ty: ty.clone(),
+                    func,
+                });
+            }
+        }
+    }
+}
+
+impl<T: 'static> Process<T> {
+    /// A function of the host: the embedder's, else one of the linker's own.
+    pub(crate) fn host_function(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        from: &str,
+        name: Name<'_>,
+        ty: &FuncType,
+    ) -> Option<Func> {
+        let known = self.state().host_functions.get(from, name, ty);
+        if let Some(func) = known.filter(|func| store.0.core.find_func(*func).is_ok()) {
+            return Some(func);
+        }
+        let text = name.text;
+        let given = self
+            .0
+            .host
+            .function(self, StoreContextMut(&mut *store.0), from, text, ty);
+        let func = given.filter(|func| func.ty(&*store) == *ty).or_else(|| {
+            (from == "env" && self.0.profile.dl_functions)
+                .then(|| super::abi::function(self, store, text, ty))
+                .flatten()
+        })?;
+        self.state().host_functions.insert(from, name, ty, func);
+        Some(func)
+    }
+}
