@@ -84,9 +84,10 @@ impl Program {
     /// Something cannot be loaded, or the guest trapped. An exit is a status, not an error.
     pub fn run<S: Into<String>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<i32> {
         let arguments = arguments.into_iter().map(Into::into).collect();
+        let map = self.map_output()?;
         let end = self.load(arguments).and_then(|mut running| {
             let end = running.run(self);
-            self.tell_end(&running)?;
+            running.tell_end(map);
             end
         });
         status(end)
@@ -103,20 +104,19 @@ impl Program {
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Vec<String>> {
         let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
+        let map = self.map_output()?;
         let mut running = self.load(arguments.clone())?;
         let func = running.prepare(self, Some(function))?;
         let results = running.invoke(function, func, &arguments);
-        self.tell_end(&running)?;
+        running.tell_end(map);
         results
     }
 
-    /// What is told when the program has ended: statistics and a map, where they are wanted.
-    fn tell_end(&self, running: &Running) -> Result<()> {
-        running.process.trace_final_statistics();
-        match &self.description.map {
-            Some(file) => super::map::write(&running.process.map(&running.store), file.as_deref()),
-            None => Ok(()),
-        }
+    /// Where the map goes that is wanted at the end, if one is.
+    fn map_output(&self) -> Result<Option<super::map::Output>> {
+        let file = self.description.map.as_ref();
+        file.map(|file| super::map::Output::open(file.as_deref()))
+            .transpose()
     }
 
     /// Plans what running the program would load, and these libraries after its own, without running anything: what
@@ -385,6 +385,14 @@ fn status(end: Result<i32>) -> Result<i32> {
 }
 
 impl Running {
+    /// What is told when the program has ended: statistics and a map, where they are wanted.
+    fn tell_end(&self, map: Option<super::map::Output>) {
+        self.process.trace_final_statistics();
+        if let Some(map) = map {
+            map.write(&self.process.map(&self.store));
+        }
+    }
+
     fn run(&mut self, program: &Program) -> Result<i32> {
         let description = &program.description;
         let func = self.prepare(program, description.entry_function.as_deref())?;
