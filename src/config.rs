@@ -67,9 +67,9 @@ pub struct Config {
     /// Validate a function at its first call instead of when the module is loaded. Default: off.
     pub lazy_validation: bool,
     /// Run native code in place of a module's own `memcpy`, `memmove`, `memset`, `memcmp`, `memchr`, `strlen`, `strnlen`,
-    /// `strcmp`, `strncmp`, `strchr`, `strrchr` and `strcpy`, which are known by their names (exports or name section)
-    /// and types. Results are those of musl for all calls that C defines; what is out of bounds traps before anything
-    /// is written. A guest that means something else by such a name breaks. Default: off.
+    /// `strcmp`, `strncmp`, `strchr`, `strrchr` and `strcpy`, which are known by their names (exports, cowasm's exports
+    /// that tell an address, or name section) and types. Results are those of musl for all calls that C defines; what is
+    /// out of bounds, or what there is not enough fuel for, traps before anything is written. A guest that means something else by such a name breaks. Default: off.
     pub native_libc: bool,
     /// Count fuel: guests trap when the store's fuel is used up. Costs a check at function entry and loops. Default: off.
     pub fuel: bool,
