@@ -301,6 +301,35 @@ impl<T: 'static> Planner<'_, T> {
         view.symbols(found.object).is_some_and(keeps_for_good)
     }
 
+    /// What stands for a definition whose address is taken, if [`Planner::forgets_nothing`] of it.
+    fn exit_registration(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: &Importer<'_>,
+        found: Definition,
+        name: &str,
+    ) -> Option<CellTarget> {
+        let ty = match found.symbol {
+            Symbol::Function { func, .. } => {
+                let state = self.process.state();
+                let view = View {
+                    state: &state,
+                    new: &self.new,
+                    added_global: &[],
+                };
+                view.symbols(found.object)?.func_type(func)?.clone()
+            }
+            _ => return None,
+        };
+        self.forgets_nothing(importer, found, name, &ty).then(|| {
+            let func = self.process.exit_registration_by_address(store, found, ty);
+            CellTarget::ExitRegistration {
+                definition: found,
+                func,
+            }
+        })
+    }
+
     /// The same definition for importers whose 64-bit integers are split.
     fn split_form(&self, found: Definition, name: &str) -> Option<Definition> {
         let state = self.process.state();
@@ -404,7 +433,9 @@ impl<T: 'static> Planner<'_, T> {
                 _ => None,
             };
             return match wrong {
-                None => Ok(CellTarget::Definition(found)),
+                None => Ok(self
+                    .exit_registration(store, importer, found, name)
+                    .unwrap_or(CellTarget::Definition(found))),
                 Some(wanted) => {
                     let state = self.process.state();
                     let view = View {

@@ -296,7 +296,7 @@ impl<T: 'static> Load<'_, T> {
     ) -> Result<Option<i32>> {
         Ok(match target {
             CellTarget::Null => Some(0),
-            CellTarget::Host(func) => {
+            CellTarget::Host(func) | CellTarget::ExitRegistration { func, .. } => {
                 if self.process.table().is_none() {
                     None
                 } else {
@@ -494,7 +494,9 @@ fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
         _ => None,
     });
     let cells = new.cells.iter().filter_map(|cell| match cell.target {
-        CellTarget::Definition(definition) => Some(definition.object),
+        CellTarget::Definition(definition) | CellTarget::ExitRegistration { definition, .. } => {
+            Some(definition.object)
+        }
         _ => None,
     });
     bindings
