@@ -13,8 +13,10 @@ use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
 use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
 use crate::runtime::{Func, Memory, Store, Val};
+use crate::watch::Watch;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The topics of `--trace` and `LD_DEBUG`, in the words of `LD_DEBUG=help` where glibc knows the topic.
 pub(super) const TRACE_HELP: &str = "\
@@ -129,7 +131,7 @@ impl Program {
         libraries: impl IntoIterator<Item = S>,
     ) -> Result<DryRun> {
         let engine = Engine::new(self.config()?);
-        let (module, path) = self.module(&engine)?;
+        let (module, path) = self.module(&engine, &Watch::default())?;
         let abi = self.abi(&module);
         let host = self.host(abi, &[self.program_name(&path)])?;
         let mut store = Store::new(&engine, host);
@@ -146,8 +148,10 @@ impl Program {
     }
 
     fn load(&self, arguments: Vec<String>) -> Result<Running> {
+        let timeout = self.description.timeout;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let engine = Engine::new(self.config()?);
-        let (module, path) = self.module(&engine)?;
+        let (module, path) = self.module(&engine, &Watch::new(deadline, None))?;
         let mut argv = vec![self.program_name(&path)];
         argv.extend(arguments);
         let abi = self.abi(&module);
@@ -155,12 +159,10 @@ impl Program {
         if let Some(fuel) = self.description.fuel {
             store.set_fuel(fuel)?;
         }
-        if let Some(timeout) = self.description.timeout {
-            store.set_deadline(Some(timeout))?;
-            store
-                .data_mut()
-                .kernel
-                .set_deadline(std::time::Instant::now().checked_add(timeout));
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            store.set_deadline(Some(left))?;
+            store.data_mut().kernel.set_deadline(Some(deadline));
         }
         let process = self.process(abi);
         process.start(&mut store, &module, &path)?;
@@ -222,13 +224,14 @@ impl Program {
         Ok(config)
     }
 
-    fn module(&self, engine: &Engine) -> Result<(Module, String)> {
+    fn module(&self, engine: &Engine, watch: &Watch) -> Result<(Module, String)> {
         match &self.description.main {
-            Some(Main::File(file)) => {
-                Ok((Module::from_file(engine, file)?, file.display().to_string()))
-            }
+            Some(Main::File(file)) => Ok((
+                Module::watched_file(engine, file, watch)?,
+                file.display().to_string(),
+            )),
             Some(Main::Bytes { name, bytes }) => {
-                let module = Module::with_name(engine, bytes.clone(), name)?;
+                let module = Module::watched(engine, bytes.clone(), name, watch)?;
                 Ok((module, name.clone()))
             }
             None => Err(Error::usage("a program needs a main module")),

@@ -24,11 +24,12 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         let instance = (*func).instance;
         let module = (*instance).module.clone();
         let config = (*core).engine.config();
+        let watch = (*core).watch();
         let defined = ((*func).index as usize)
             .checked_sub(module.0.imported_funcs)
             .ok_or_else(|| Error::usage("an imported function has no body"))?;
         if config.lazy_validation {
-            module.validate_function(defined)?;
+            module.validate_watched(defined, &watch)?;
         }
         let environment = InstanceEnvironment { core, instance };
         let native = config
@@ -37,7 +38,7 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
             .flatten();
         let mut translation = match native {
             Some(function) => translate::native(&module, defined, function, &environment),
-            None => translate::translate(&module, defined, config, &environment)?,
+            None => translate::translate(&module, defined, config, &environment, &watch)?,
         };
         let frame = translation.frame;
         if config.print_code {

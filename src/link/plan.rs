@@ -254,7 +254,7 @@ impl<T: 'static> Planner<'_, T> {
             })?;
         let cost = u64::try_from(bytes.len() / 64).unwrap_or(u64::MAX);
         store.pay(cost.saturating_mul(PARSE_COST))?;
-        let module = Module::with_name(&engine, bytes, file_name(&file.path))?;
+        let module = Module::watched(&engine, bytes, file_name(&file.path), &store.watch())?;
         let inner = &*module.0;
         if module.dylink().is_none() {
             return Err(Error::msg(

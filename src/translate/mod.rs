@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::ops::Family;
 use crate::module::{FuncType, GlobalType, LibcFunction, Module, ValType};
+use crate::watch::Watch;
 use emit::Emitter;
 use stack::Item;
 use std::collections::HashMap;
@@ -113,11 +114,12 @@ pub(crate) fn translate(
     defined: usize,
     config: &Config,
     environment: &dyn Environment,
+    watch: &Watch,
 ) -> Result<Translation> {
-    match Translator::run(module, defined, config, environment, false)? {
+    match Translator::run(module, defined, config, environment, watch, false)? {
         Some(translation) => Ok(translation),
         // The frame is larger than 16-bit slot offsets reach: once more, with far slots.
-        None => Translator::run(module, defined, config, environment, true)?
+        None => Translator::run(module, defined, config, environment, watch, true)?
             .ok_or_else(|| Error::msg("internal error: a far frame does not fit")),
     }
 }
@@ -183,6 +185,9 @@ struct Translator<'a> {
     zeroing: locals::Zeroing,
 }
 
+/// Operators between two looks at the watch. One may move a thousand values.
+const OPERATORS_AT_ONCE: usize = 1024;
+
 /// Slots between parameters and other locals that bring far operands near: an instruction has at most four
 /// operands, and each takes up to four on its way (base, index, their sum, the sum again).
 const SCRATCH_SLOTS: usize = 16;
@@ -196,6 +201,7 @@ impl<'a> Translator<'a> {
         defined: usize,
         config: &'a Config,
         environment: &'a dyn Environment,
+        watch: &Watch,
         far: bool,
     ) -> Result<Option<Translation>> {
         let inner = &module.0;
@@ -238,7 +244,12 @@ impl<'a> Translator<'a> {
         };
         translator.enter(ty);
         let mut reader = body.get_operators_reader().map_err(unreadable)?;
+        let mut count = 0usize;
         while !reader.eof() {
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(OPERATORS_AT_ONCE) {
+                watch.check()?;
+            }
             let (operator, offset) = reader.read_with_offset().map_err(unreadable)?;
             translator.out.offset = u32::try_from(offset).unwrap_or(u32::MAX);
             if translator.operator(operator)? {
