@@ -36,6 +36,9 @@ pub struct Limits {
     pub memories: usize,
     /// Tables that one module defines. Default: 100.
     pub tables: usize,
+    /// Bytes that translating one function takes while it lasts: its code and what the translator notes, such as open
+    /// blocks, which nest as deep as a body is long. Default: 1 GiB.
+    pub translation_bytes: usize,
     /// Distinct function types of all modules of an engine, which are kept as long as the engine is.
     /// Default: 4,000,000.
     pub function_types: usize,
@@ -52,6 +55,7 @@ impl Default for Limits {
             table_elements: 10_000_000,
             memories: 100,
             tables: 100,
+            translation_bytes: 1 << 30,
             function_types: 4_000_000,
         }
     }

@@ -58,16 +58,17 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         let relocations = std::mem::take(&mut translation.relocations);
         let (words, places) = finish(translation, table::words(config));
         let group = (*func).group;
-        for field in relocations {
-            let at = words.as_ptr() as usize + field.word * 8 + if field.high { 4 } else { 0 };
+        let base = words.as_ptr() as usize;
+        let fields = relocations.iter().map(|field| {
             let relocation = Relocation {
-                at,
+                at: base + field.word * 8 + if field.high { 4 } else { 0 },
                 addend: field.addend,
                 offset: field.offset,
                 group,
             };
-            (*core).code.relocate(field.global, relocation);
-        }
+            (field.global, relocation)
+        });
+        (*core).code.relocate(fields)?;
         let code = Code {
             words,
             group: (*func).group,

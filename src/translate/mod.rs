@@ -219,13 +219,14 @@ impl<'a> Translator<'a> {
         for group in body.get_locals_reader().map_err(unreadable)? {
             let (count, ty) = group.map_err(unreadable)?;
             let ty = value_type(ty)?;
+            emit::room_for(&mut locals, count as usize)?;
             locals.resize(locals.len() + count as usize, ty);
         }
         let mut translator = Translator {
             module,
             config,
             environment,
-            out: Emitter::for_body(bytes.len()),
+            out: Emitter::for_body(bytes.len(), config.limits.translation_bytes),
             stack: Vec::new(),
             settled: 0,
             max_height: 0,
@@ -268,6 +269,7 @@ impl<'a> Translator<'a> {
 
     fn finish(mut self, ty: &FuncType) -> Result<Option<Translation>> {
         self.close_checks(0);
+        self.out.within_limit(0)?;
         self.zero_what_is_read();
         // Code cells never end inside an instruction that is read ahead.
         self.out.emit(Family::Unreachable.form(0), 0);
