@@ -266,6 +266,11 @@ impl<T: 'static> Planner<'_, T> {
                 "it defines a memory of its own, so it is a main module and not a library",
             ));
         }
+        if let Some(base) = inner.constant_tls_base() {
+            return Err(Error::msg(format!(
+                "its thread-local data has no place: `__tls_base` is the constant {base}, so thread-local variables would lie at address {base} (LLVM makes that of code for threads which is linked without `--shared-memory`; compile it without `-matomics`, then thread-local data is ordinary data)"
+            )));
+        }
         Ok(module)
     }
 

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod const_expr;
+mod constant_tls;
 mod disassemble;
 mod dylink;
 mod exports;
