@@ -32,11 +32,20 @@ fn run(
     files: MemoryFiles,
     symbols: impl HostSymbols<Host> + 'static,
 ) -> (Result<i32>, Process<Host>, Store<Host>) {
+    run_with(bytes, kernel.no_preopens().build().unwrap(), files, symbols)
+}
+
+fn run_with(
+    bytes: &[u8],
+    kernel: Kernel,
+    files: MemoryFiles,
+    symbols: impl HostSymbols<Host> + 'static,
+) -> (Result<i32>, Process<Host>, Store<Host>) {
     let engine = Engine::default();
     let module = Module::new(&engine, bytes).unwrap();
     assert!(is_program(&module));
     let host = Host {
-        kernel: kernel.no_preopens().build().unwrap(),
+        kernel,
         emscripten: Emscripten::default(),
     };
     let mut store = Store::new(&engine, host);
@@ -241,4 +250,31 @@ fn devices_can_be_looked_at_by_every_path_by_which_they_can_be_opened() {
     let kernel = KernelBuilder::new().arg("main");
     let (end, ..) = run(&main, kernel, MemoryFiles::new(), symbols);
     assert_eq!(end.unwrap(), 42);
+}
+
+/// A function that asks to be called again, at once and for ever.
+const ENDLESS: &str = r#"(module
+    (import "env" "emscripten_async_call" (func $later (param i32 i32 i32)))
+    (memory (export "memory") 1)
+    (table (export "__indirect_function_table") 2 funcref)
+    (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+    (elem (i32.const 1) $again)
+    (func $again (param i32)
+        (call $later (i32.const 1) (i32.const 0) (i32.const 0)))
+    (func (export "__main_argc_argv") (param i32 i32) (result i32)
+        (call $again (i32.const 0))
+        (i32.const 0)))"#;
+
+#[test]
+fn events_that_lead_to_one_another_for_ever_end_at_the_deadline() {
+    let main = wat::parse_str(ENDLESS).unwrap();
+    let kernel = KernelBuilder::new().arg("main").no_preopens();
+    let mut kernel = kernel.build().unwrap();
+    let deadline = std::time::Duration::from_millis(50);
+    kernel.set_deadline(std::time::Instant::now().checked_add(deadline));
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let (end, ..) = run_with(&main, kernel, MemoryFiles::new(), symbols);
+    let error = end.unwrap_err();
+    let code = error.trap().map(|trap| trap.code());
+    assert_eq!(code, Some(crate::TrapCode::Interrupted), "{error}");
 }

@@ -228,6 +228,37 @@ fn what_a_failed_load_registered_runs_when_it_is_taken_back_and_never_again() {
 }
 
 #[test]
+fn a_load_that_is_unwound_runs_handlers_and_one_that_ends_the_process_does_not() {
+    for (host, expected) in [("unwind", &[2, 1][..]), ("end", &[])] {
+        let library = registering(1, 2, &format!("(call ${host})")).replace(
+            r#"(import "env" "log""#,
+            &format!(r#"(import "env" "{host}" (func ${host})) (import "env" "log""#),
+        );
+        let mut world = World::started(&main_with(FORGETFUL), &[("/lib/a.so", &library)]);
+        world.open("a.so").unwrap_err();
+        assert_eq!(world.log(), expected, "{host}");
+        assert!(!world.names().contains(&"a.so".to_string()));
+    }
+}
+
+#[test]
+fn a_handler_that_registers_itself_again_and_fails_does_not_keep_a_failed_load_for_ever() {
+    let library = registering(1, 2, "unreachable").replace(
+        "(func $without (call $log",
+        "(func $without
+            (drop (call $atexit (i32.add (global.get $tb) (i32.const 1))))
+            (call $log (i32.const 5))
+            unreachable
+            (call $log",
+    );
+    let mut world = World::started(&main_with(FORGETFUL), &[("/lib/a.so", &library)]);
+    world.open("a.so").unwrap_err();
+    let log = world.log();
+    assert!(log.contains(&5) && log.len() < 10, "{log:?}");
+    assert!(!world.names().contains(&"a.so".to_string()));
+}
+
+#[test]
 fn a_handler_that_fails_is_told_and_the_library_stays() {
     let library = registering(1, 2, "");
     let library = library.replace(
