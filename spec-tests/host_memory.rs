@@ -347,10 +347,11 @@ fn long_bodies() -> String {
 
 #[test]
 fn translation_that_finds_no_memory_is_an_error() {
-    let mut config = Config::default();
-    config.fuel = true;
-    config.interruption = true;
-    let engine = Engine::new(config);
+    let engine = Engine::new(Config {
+        fuel: true,
+        interruption: true,
+        ..Config::default()
+    });
     let module = Module::new(&engine, &wat::parse_str(long_bodies()).unwrap()).unwrap();
     for name in [
         "branches", "loops", "blocks", "table", "wide", "carried", "stores",
