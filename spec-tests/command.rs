@@ -176,6 +176,46 @@ fn fuel_and_time_run_out_with_status_124() {
 }
 
 #[test]
+fn the_time_for_a_program_includes_its_validation() {
+    // Blocks that take a thousand values, on a stack deeper than the quick check keeps: many seconds of work.
+    let number = |value: usize| {
+        let low = |shift: usize| (value >> shift) as u8 | 0x80;
+        vec![low(0), low(7), low(14), (value >> 21) as u8 & 0x7f]
+    };
+    let section = |id: u8, items: &[u8]| [vec![id], number(items.len()), items.to_vec()].concat();
+    let thousand = [number(1_000), vec![0x7f; 1_000]].concat();
+    let body = [
+        vec![0],
+        [0x41, 0].repeat(5_000),
+        [0x02, 0, 0x0b].repeat(1_500_000),
+        vec![0x1a; 5_000],
+        vec![0x0b],
+    ]
+    .concat();
+    let bytes = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(
+            1,
+            &[&[2, 0x60], &*thousand, &thousand, &[0x60, 0, 0]].concat(),
+        ),
+        section(3, &[2, 1, 1]),
+        section(5, &[1, 0, 1]),
+        section(7, b"\x02\x06memory\x02\0\x06_start\0\x01"),
+        section(
+            10,
+            &[vec![2], number(body.len()), body, vec![2, 0, 0x0b]].concat(),
+        ),
+    ]
+    .concat();
+    let case = Case::module("(module)");
+    std::fs::write(case.path("m.wasm"), bytes).expect("a file");
+    let started = std::time::Instant::now();
+    case.run(&["--timeout", "200ms", "m.wasm"])
+        .fails(124, &["m.wasm", "interrupted"]);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_sleeping_guest_is_woken_at_its_deadline() {
     let sleeps = format!(
         "(module (import \"{WASI}\" \"poll_oneoff\" (func $poll (param i32 i32 i32 i32) (result i32)))

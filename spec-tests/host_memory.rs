@@ -3,8 +3,8 @@
 
 use dynlink::link::{MemoryFiles, OpenFlags, Process, Profile};
 use dynlink::{
-    Engine, Error, ErrorKind, Memory, MemoryType, Module, Ref, RefType, Store, Table, TableType,
-    Val,
+    Config, Engine, Error, ErrorKind, Instance, Memory, MemoryType, Module, Ref, RefType, Store,
+    Table, TableType, Val,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -310,4 +310,97 @@ fn memories_and_tables_that_find_no_memory_are_errors() {
     });
     eprintln!("{failures} allocations of memories and tables failed");
     assert!(failures >= 4, "{failures}");
+}
+
+/// Bodies that make each list of a translation long: branches to one place, nested loops, open blocks, jump tables,
+/// operators that move a thousand values.
+fn long_bodies() -> String {
+    let numbers = "i32 ".repeat(1_000);
+    let gets: String = (0..1_000).map(|n| format!("local.get {n} ")).collect();
+    format!(
+        r#"(module
+        (type $wide (func (param {numbers}) (result {numbers})))
+        (memory 1)
+        (func $same (type $wide) {gets})
+        (func (export "branches") (param i32) (block {branches}))
+        (func (export "loops") {loops} {ends})
+        (func (export "blocks") {blocks} {ends})
+        (func (export "table") (param i32) (block (br_table {zeros} (local.get 0))))
+        (func (export "wide") (param i32)
+            {consts} call $same (block (type $wide) local.get 0 br_if 0 call $same) call $same {drops})
+        (func (export "carried") (param i32)
+            (block (type $wide_result) {consts} {carries}) {drops})
+        (type $wide_result (func (result {numbers})))
+        (func (export "stores") (param i32) {stores}))"#,
+        branches = "(br_if 0 (local.get 0))".repeat(3_000),
+        // The parser notes a byte for each, and has no error for that.
+        loops = "loop ".repeat(500),
+        blocks = "block ".repeat(500),
+        ends = "end ".repeat(500),
+        zeros = "0 ".repeat(5_000),
+        consts = "i32.const 70000 ".repeat(1_000),
+        carries = "local.get 0 br_if 0 ".repeat(20),
+        drops = "drop ".repeat(1_000),
+        stores = "(i32.store (local.get 0) (i32.const 7))".repeat(3_000),
+    )
+}
+
+#[test]
+fn translation_that_finds_no_memory_is_an_error() {
+    let engine = Engine::new(Config {
+        fuel: true,
+        interruption: true,
+        ..Config::default()
+    });
+    let module = Module::new(&engine, &wat::parse_str(long_bodies()).unwrap()).unwrap();
+    for name in [
+        "branches", "loops", "blocks", "table", "wide", "carried", "stores",
+    ] {
+        let failures = fail_each(1 << 10, || {
+            let large = LARGE.with(|size| size.replace(usize::MAX));
+            let mut store = Store::new(&engine, ());
+            store.set_fuel(1 << 30)?;
+            let instance = Instance::new(&mut store, &module, &[])?;
+            let func = instance.get_func(&mut store, name).unwrap();
+            let parameters: Vec<_> = func
+                .ty(&store)
+                .params()
+                .iter()
+                .map(|_| Val::I32(1))
+                .collect();
+            LARGE.with(|size| size.set(large));
+            let outcome = func.call(&mut store, &parameters, &mut []);
+            LARGE.with(|size| size.set(usize::MAX));
+            // Nothing is left half done.
+            func.call(&mut store, &parameters, &mut [])?;
+            outcome
+        });
+        eprintln!("{name}: {failures} allocations of translation failed");
+        assert!(failures >= 3, "{name}: {failures}");
+    }
+}
+
+#[test]
+fn translation_stays_within_the_configured_limit() {
+    let mut config = Config::default();
+    config.limits.translation_bytes = 64 << 10;
+    let engine = Engine::new(config);
+    let module = Module::new(&engine, &wat::parse_str(long_bodies()).unwrap()).unwrap();
+    let mut store = Store::new(&engine, ());
+    let instance = Instance::new(&mut store, &module, &[]).unwrap();
+    for name in ["branches", "blocks", "table", "wide", "carried", "stores"] {
+        let func = instance.get_func(&mut store, name).unwrap();
+        let parameters: Vec<_> = func
+            .ty(&store)
+            .params()
+            .iter()
+            .map(|_| Val::I32(1))
+            .collect();
+        let error = func.call(&mut store, &parameters, &mut []).unwrap_err();
+        assert!(
+            error.to_string().contains("translation_bytes"),
+            "{name}: {error}"
+        );
+        assert!(matches!(error.kind(), ErrorKind::Limit { .. }));
+    }
 }

@@ -219,6 +219,121 @@ fn native_code_pays_for_what_it_does() {
     );
 }
 
+/// A memory larger than the pieces that native code works in.
+const LARGE: &str = r#"(module (memory (export "memory") 4097)
+    (func (export "memset") (param i32 i32 i32) (result i32) unreachable)
+    (func (export "memmove") (param i32 i32 i32) (result i32) unreachable)
+    (func (export "strcpy") (param i32 i32) (result i32) unreachable)
+    (func (export "fill") (param i32 i32 i32) (result i32)
+        (memory.fill (local.get 0) (local.get 1) (local.get 2)) (local.get 0))
+    (func (export "copy") (param i32 i32 i32) (result i32)
+        (memory.copy (local.get 0) (local.get 1) (local.get 2)) (local.get 0)))"#;
+
+/// Bytes of a piece.
+const PIECE: usize = 8 << 20;
+
+fn large(change: impl FnOnce(&mut Config)) -> Guest {
+    let mut config = Config {
+        native_libc: true,
+        ..Config::default()
+    };
+    change(&mut config);
+    let engine = Engine::new(config);
+    let module = Module::new(&engine, &wat::parse_str(LARGE).unwrap()).unwrap();
+    let mut store = Store::new(&engine, ());
+    if engine.config().fuel {
+        store.set_fuel(1_000).unwrap();
+    }
+    let instance = Instance::new(&mut store, &module, &[]).unwrap();
+    let memory = instance.get_memory(&mut store, "memory").unwrap();
+    Guest {
+        store,
+        instance,
+        memory,
+    }
+}
+
+#[test]
+fn what_there_is_not_enough_fuel_for_writes_nothing() {
+    let mut guest = large(|config| config.fuel = true);
+    // Enough for two pieces of three, so the first two could be written before the fuel is short.
+    let piece = PIECE as u32;
+    let two = 2 * PIECE as u64 / 64 + 1_000;
+    let string = vec![b'a'; 3 * PIECE];
+    guest.memory.write(&mut guest.store, 0, &string).unwrap();
+    let before = guest.memory.data(&guest.store).to_vec();
+    // The string is also looked at, for its end.
+    for (name, arguments, fuel) in [
+        ("memset", &[0, 1, 3 * piece][..], two),
+        ("memmove", &[piece, 0, 3 * piece], two),
+        ("memmove", &[0, 3, 3 * piece], two),
+        ("strcpy", &[4 * piece, 0], two * 2),
+        ("fill", &[0, 1, 3 * piece], two),
+        ("copy", &[piece, 0, 3 * piece], two),
+    ] {
+        guest.store.set_fuel(fuel).unwrap();
+        let outcome = guest.call(name, arguments);
+        assert_eq!(outcome, Err(TrapCode::OutOfFuel), "{name}");
+        let untouched = guest.memory.data(&guest.store) == before;
+        assert!(untouched, "{name} wrote what there was no fuel for");
+        guest.store.set_fuel(fuel * 2).unwrap();
+        assert_eq!(guest.call(name, arguments), Ok(arguments[0].cast_signed()));
+        guest.memory.write(&mut guest.store, 0, &before).unwrap();
+    }
+}
+
+#[test]
+fn interruption_leaves_whole_pieces_from_the_end_where_the_copy_began() {
+    let mut guest = large(|config| config.interruption = true);
+    let count = 31;
+    let length = (count * PIECE) as u32;
+    for (name, backwards) in [
+        ("memset", false),
+        ("fill", false),
+        ("memmove", true),
+        ("copy", true),
+    ] {
+        let size = guest.memory.data(&guest.store).len();
+        let blank = vec![0; size];
+        guest.memory.write(&mut guest.store, 0, &blank).unwrap();
+        let arguments = if backwards {
+            for (piece, mark) in (0..=count).zip(1..) {
+                guest
+                    .memory
+                    .write(&mut guest.store, piece * PIECE, &[mark])
+                    .unwrap();
+            }
+            [PIECE as u32, 0, length]
+        } else {
+            [0, 7, length]
+        };
+        // Moving 248 MiB takes longer, wherever this runs.
+        let deadline = std::time::Duration::from_millis(3);
+        guest.store.set_deadline(Some(deadline)).unwrap();
+        let outcome = guest.call(name, &arguments);
+        assert_eq!(outcome, Err(TrapCode::Interrupted), "{name}");
+        guest.store.set_deadline(None).unwrap();
+        let memory = guest.memory.data(&guest.store);
+        if backwards {
+            // A piece that was copied begins with the mark of the one below it.
+            let copied = |piece: &usize| usize::from(memory[piece * PIECE]) == *piece;
+            let kept = (0..=count).take_while(|piece| !copied(piece)).count();
+            assert!(kept > 1, "{name} came to its end");
+            assert!((kept..=count).all(|piece| copied(&piece)), "{name} {kept}");
+            assert!(
+                memory[kept * PIECE + 1..]
+                    .iter()
+                    .step_by(PIECE)
+                    .all(|byte| *byte == 0)
+            );
+        } else {
+            let end = memory.iter().position(|byte| *byte == 0).unwrap();
+            assert!(end % PIECE == 0 && end < count * PIECE, "{name} {end}");
+            assert!(memory[end..].iter().all(|byte| *byte == 0), "{name}");
+        }
+    }
+}
+
 #[test]
 fn functions_are_the_guests_own_unless_it_is_asked_for() {
     // A function that only goes by the name.

@@ -210,6 +210,33 @@ fn no_code_of_python_and_numpy_reads_a_base_or_a_got_cell() {
 }
 
 #[test]
+fn native_code_stands_in_for_the_c_library_of_python() {
+    // Its kernel has no name section and exports no `memcpy`, only functions that tell where in the table it is.
+    let output = Pipe::capture();
+    let run = || {
+        let cache = PackageCache::of_user()?;
+        let program = ProgramBuilder::from_manifest(manifest("python311.toml"), &cache)?;
+        program
+            .stdout(&output)
+            .native_libc(true)
+            .op_coverage()
+            .build()?
+            .run([
+                "-c",
+                "print((b'ab' * 5000 + b'c').find(b'c'), 'a' * 9 == 'a' * 8 + 'a')",
+            ])
+    };
+    assert_eq!(run().expect("the program runs"), 0);
+    assert_eq!(output.take(), b"10000 True\n");
+    let executed = dynlink::op_coverage()
+        .iter()
+        .filter(|(name, _)| name.ends_with("native_libc"))
+        .map(|(_, count)| count)
+        .sum::<u64>();
+    assert!(executed > 10_000, "{executed} calls went to native code");
+}
+
+#[test]
 fn numpy_has_linear_algebra_fourier_transforms_and_random_numbers() {
     python(&[
         "-c",

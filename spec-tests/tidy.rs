@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&str] = &[
     "error",
     "trap",
+    "watch",
     "config",
     "module",
     "ir",

@@ -798,8 +798,46 @@ fn a_map_says_who_lies_where() {
         ends.windows(2).all(|pair| pair[0].1 <= pair[1].0),
         "{ends:?}"
     );
+    // A longer map that was there is replaced.
+    std::fs::write(case.path("map.json"), text.repeat(2)).expect("a file");
+    case.run(&[&["--map=map.json"], &shown[..]].concat());
+    let again = std::fs::read_to_string(case.path("map.json")).expect("a map");
+    assert_eq!(again.len(), text.len());
     // A program that traps leaves a map, too.
     let trap = "(module (memory (export \"memory\") 1) (func (export \"_start\") unreachable))";
     let done = Case::module(trap).run(&["--map", "m.wasm"]);
     done.fails(134, &["memory: 65536 bytes", "unreachable"]);
+}
+
+#[test]
+fn a_map_that_cannot_be_written_is_told_before_the_program_runs() {
+    let says = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\08\00\00\00\03\00\00\00ran")
+        (func (export "_start")
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+            (call $exit (i32.const 3))))"#;
+    let case = Case::module(says);
+    let done = case.run(&["--map=no/such/map.json", "m.wasm"]);
+    assert_eq!(done.stdout, "", "it ran");
+    done.fails(127, &["cannot write the map `no/such/map.json`"]);
+    // What is noticed too late does not replace the program's own status.
+    let done = case.run(&["--map=/dev/full", "m.wasm"]);
+    assert_eq!((&*done.stdout, done.status), ("ran", Some(3)));
+    assert!(
+        done.stderr.contains("cannot write the map `/dev/full`"),
+        "{}",
+        done.stderr
+    );
+    // A file that is there keeps its contents if there is no map.
+    std::fs::write(case.path("kept"), "kept").expect("a file");
+    let done = case.run(&["--map=kept", "missing.wasm"]);
+    done.fails(127, &["missing.wasm"]);
+    assert_eq!(
+        std::fs::read_to_string(case.path("kept")).expect("a file"),
+        "kept"
+    );
 }

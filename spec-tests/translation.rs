@@ -62,6 +62,29 @@ fn a_body_that_is_made_to_grow_ends_in_a_limit() {
 }
 
 #[test]
+fn a_jump_table_that_is_made_to_grow_ends_in_a_limit_before_it_has_grown() {
+    // Each of the targets needs 31 copies of its own, a hundred words for one byte.
+    let results = "i64 ".repeat(31);
+    let mut wat = format!(
+        "(module (func (export \"run\") (local i32) (block (result {results}) (i64.const 7) (block (result {results})"
+    );
+    (0..31).for_each(|i| write!(wat, "(i64.const -{})", i + 1).unwrap());
+    write!(wat, "local.get 0 br_table {} 0)", "1 ".repeat(300_000)).unwrap();
+    wat.push_str(" return)");
+    (0..31).for_each(|_| wat.push_str(" drop"));
+    wat.push_str("))");
+    let (mut store, instance) = instance(&wat);
+    let error = call(&mut store, instance, "run").unwrap_err();
+    let ErrorKind::Limit {
+        needed, allowed, ..
+    } = error.kind()
+    else {
+        panic!("{error}")
+    };
+    assert!(*needed < allowed + 100_000, "{error}");
+}
+
+#[test]
 fn a_deep_nest_of_wide_blocks_costs_no_more_than_one_of_narrow_ones() {
     let mut wat = format!("(module {} (func (export \"run\") (result i32)", wide());
     (0..1000).for_each(|_| wat.push_str("(i32.const 5)"));

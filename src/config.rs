@@ -36,6 +36,9 @@ pub struct Limits {
     pub memories: usize,
     /// Tables that one module defines. Default: 100.
     pub tables: usize,
+    /// Bytes that translating one function takes while it lasts: its code and what the translator notes, such as open
+    /// blocks, which nest as deep as a body is long. Default: 1 GiB.
+    pub translation_bytes: usize,
     /// Distinct function types of all modules of an engine, which are kept as long as the engine is.
     /// Default: 4,000,000.
     pub function_types: usize,
@@ -52,6 +55,7 @@ impl Default for Limits {
             table_elements: 10_000_000,
             memories: 100,
             tables: 100,
+            translation_bytes: 1 << 30,
             function_types: 4_000_000,
         }
     }
@@ -67,9 +71,9 @@ pub struct Config {
     /// Validate a function at its first call instead of when the module is loaded. Default: off.
     pub lazy_validation: bool,
     /// Run native code in place of a module's own `memcpy`, `memmove`, `memset`, `memcmp`, `memchr`, `strlen`, `strnlen`,
-    /// `strcmp`, `strncmp`, `strchr`, `strrchr` and `strcpy`, which are known by their names (exports or name section)
-    /// and types. Results are those of musl for all calls that C defines; what is out of bounds traps before anything
-    /// is written. A guest that means something else by such a name breaks. Default: off.
+    /// `strcmp`, `strncmp`, `strchr`, `strrchr` and `strcpy`, which are known by their names (exports, cowasm's exports
+    /// that tell an address, or name section) and types. Results are those of musl for all calls that C defines; what is
+    /// out of bounds, or what there is not enough fuel for, traps before anything is written. A guest that means something else by such a name breaks. Default: off.
     pub native_libc: bool,
     /// Count fuel: guests trap when the store's fuel is used up. Costs a check at function entry and loops. Default: off.
     pub fuel: bool,

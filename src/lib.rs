@@ -18,6 +18,7 @@ mod module;
 mod runtime;
 mod translate;
 mod trap;
+mod watch;
 
 #[cfg(feature = "cli")]
 pub mod cli;

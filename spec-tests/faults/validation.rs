@@ -5,7 +5,8 @@
 
 use crate::mutated::{corpus, hex};
 use crate::support::Random;
-use dynlink::{Engine, Module};
+use dynlink::{Config, Engine, ErrorKind, Instance, Module, Store, TrapCode};
+use std::time::{Duration, Instant};
 use wasmparser::{Validator, WasmFeatures};
 
 /// Changed modules in the run without `DYNLINK_MUTATIONS`.
@@ -96,4 +97,109 @@ fn nothing_is_accepted_that_the_validator_rejects() {
         }
     }
     assert!(valid > mutations / 20, "only {valid} stayed valid");
+}
+
+fn number(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let byte = value as u8 & 0x7f;
+        value >>= 7;
+        if value == 0 {
+            bytes.push(byte);
+            return bytes;
+        }
+        bytes.push(byte | 0x80);
+    }
+}
+
+/// A module whose type 0 takes and gives a thousand numbers, with the function `f` of this body (without its end).
+pub fn wide(body: &[u8]) -> Vec<u8> {
+    let section = |id: u8, items: &[u8]| [vec![id], number(items.len()), items.to_vec()].concat();
+    let thousand = [number(1_000), vec![0x7f; 1_000]].concat();
+    let body = [&[0], body, &[0x0b]].concat();
+    [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(
+            1,
+            &[&[2, 0x60], &*thousand, &thousand, &[0x60, 0, 0]].concat(),
+        ),
+        section(3, &[1, 1]),
+        section(7, b"\x01\x01f\0\0"),
+        section(10, &[vec![1], number(body.len()), body].concat()),
+    ]
+    .concat()
+}
+
+/// So many values, blocks of type `ty` that do nothing, and the values dropped.
+pub fn blocks(values: usize, ty: u8, count: usize) -> Vec<u8> {
+    let blocks = [0x02, ty, 0x0b].repeat(count);
+    [[0x41, 0].repeat(values), blocks, vec![0x1a; values]].concat()
+}
+
+#[test]
+fn blocks_that_take_a_thousand_values_are_validated_nearly_as_fast_as_others() {
+    let time = |ty: u8| {
+        let bytes = wide(&blocks(1_000, ty, 500_000));
+        let engine = Engine::default();
+        let times = (0..3).map(|_| {
+            let start = Instant::now();
+            Module::new(&engine, &bytes).unwrap_or_else(|error| panic!("{error}"));
+            start.elapsed()
+        });
+        times.min().unwrap_or_default()
+    };
+    let (none, thousand) = (time(0x40), time(0));
+    assert!(thousand < none * 60, "{thousand:?} and {none:?}");
+}
+
+#[test]
+fn a_jump_table_that_takes_too_many_values_along_is_a_limit() {
+    let table = |targets: usize| {
+        let table = [vec![0x0e], number(targets), vec![0; targets + 1]].concat();
+        // More values than the quick check keeps, so that the validator sees the table, too.
+        let body = [
+            [0x41, 0].repeat(5_000),
+            vec![0x02, 0, 0x41, 0],
+            table,
+            vec![0x0b],
+        ];
+        wide(&[body.concat(), vec![0x1a; 5_000]].concat())
+    };
+    let engine = Engine::default();
+    assert!(Module::new(&engine, &table(10_000)).is_ok());
+    let start = Instant::now();
+    let error = Module::new(&engine, &table(6_000_000)).expect_err("a limit");
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    let ErrorKind::Limit { needed, .. } = error.kind() else {
+        panic!("{error}")
+    };
+    assert_eq!(*needed, 6_000_000_000);
+}
+
+#[test]
+fn a_deadline_ends_translation_and_lazy_validation() {
+    // Deep stacks are for the thorough validator, at seconds for each megabyte of such blocks.
+    for (values, lazy_validation) in [(1_000, false), (5_000, true)] {
+        let engine = Engine::new(Config {
+            interruption: true,
+            lazy_validation,
+            ..Config::default()
+        });
+        let bytes = wide(&blocks(values, 0, 500_000));
+        let module = Module::new(&engine, &bytes).unwrap_or_else(|error| panic!("{error}"));
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let f = instance.get_func(&mut store, "f").unwrap();
+        store.set_deadline(Some(Duration::from_millis(50))).unwrap();
+        let start = Instant::now();
+        let error = f.call(&mut store, &[], &mut []).expect_err("late");
+        let code = error.trap().map(|trap| trap.code());
+        assert_eq!(code, Some(TrapCode::Interrupted), "{error}");
+        let time = start.elapsed();
+        assert!(time < Duration::from_millis(1_500), "{time:?}");
+    }
 }

@@ -218,6 +218,7 @@ impl PackageCache {
             include: &package.include,
             exclude: &package.exclude,
             progress: &mut counted,
+            limits: unpack::Limits::default(),
         };
         match package.client {
             Client::Npm => unpack::tar_gz(&archive, &unpacked, unpack)?,

@@ -14,8 +14,10 @@ use crate::host::{Kernel, KernelBuilder, KernelFiles, KernelHost, WasiSymbols};
 use crate::link::{DryRun, OpenFlags, Process, ProcessBuilder, Profile, TraceTopics};
 use crate::module::{Module, ValType};
 use crate::runtime::{Func, Memory, Store, Val};
+use crate::watch::Watch;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The topics of `--trace` and `LD_DEBUG`, in the words of `LD_DEBUG=help` where glibc knows the topic.
 pub(super) const TRACE_HELP: &str = "\
@@ -85,9 +87,10 @@ impl Program {
     /// Something cannot be loaded, or the guest trapped. An exit is a status, not an error.
     pub fn run<S: Into<String>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<i32> {
         let arguments = arguments.into_iter().map(Into::into).collect();
+        let map = self.map_output()?;
         let end = self.load(arguments).and_then(|mut running| {
             let end = running.run(self);
-            self.tell_end(&running)?;
+            running.tell_end(map);
             end
         });
         status(end)
@@ -104,20 +107,19 @@ impl Program {
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Vec<String>> {
         let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
+        let map = self.map_output()?;
         let mut running = self.load(arguments.clone())?;
         let func = running.prepare(self, Some(function))?;
         let results = running.invoke(function, func, &arguments);
-        self.tell_end(&running)?;
+        running.tell_end(map);
         results
     }
 
-    /// What is told when the program has ended: statistics and a map, where they are wanted.
-    fn tell_end(&self, running: &Running) -> Result<()> {
-        running.process.trace_final_statistics();
-        match &self.description.map {
-            Some(file) => super::map::write(&running.process.map(&running.store), file.as_deref()),
-            None => Ok(()),
-        }
+    /// Where the map goes that is wanted at the end, if one is.
+    fn map_output(&self) -> Result<Option<super::map::Output>> {
+        let file = self.description.map.as_ref();
+        file.map(|file| super::map::Output::open(file.as_deref()))
+            .transpose()
     }
 
     /// Plans what running the program would load, and these libraries after its own, without running anything: what
@@ -130,7 +132,7 @@ impl Program {
         libraries: impl IntoIterator<Item = S>,
     ) -> Result<DryRun> {
         let engine = Engine::new(self.config()?);
-        let (module, path) = self.module(&engine)?;
+        let (module, path) = self.module(&engine, &Watch::default())?;
         let abi = self.abi(&module);
         let host = self.host(abi, &[self.program_name(&path)])?;
         let mut store = Store::new(&engine, host);
@@ -147,8 +149,10 @@ impl Program {
     }
 
     fn load(&self, arguments: Vec<String>) -> Result<Running> {
+        let timeout = self.description.timeout;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let engine = Engine::new(self.config()?);
-        let (module, path) = self.module(&engine)?;
+        let (module, path) = self.module(&engine, &Watch::new(deadline, None))?;
         let mut argv = vec![self.program_name(&path)];
         argv.extend(arguments);
         let abi = self.abi(&module);
@@ -156,12 +160,10 @@ impl Program {
         if let Some(fuel) = self.description.fuel {
             store.set_fuel(fuel)?;
         }
-        if let Some(timeout) = self.description.timeout {
-            store.set_deadline(Some(timeout))?;
-            store
-                .data_mut()
-                .kernel
-                .set_deadline(std::time::Instant::now().checked_add(timeout));
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            store.set_deadline(Some(left))?;
+            store.data_mut().kernel.set_deadline(Some(deadline));
         }
         let process = self.process(abi);
         process.start(&mut store, &module, &path)?;
@@ -223,13 +225,14 @@ impl Program {
         Ok(config)
     }
 
-    fn module(&self, engine: &Engine) -> Result<(Module, String)> {
+    fn module(&self, engine: &Engine, watch: &Watch) -> Result<(Module, String)> {
         match &self.description.main {
-            Some(Main::File(file)) => {
-                Ok((Module::from_file(engine, file)?, file.display().to_string()))
-            }
+            Some(Main::File(file)) => Ok((
+                Module::watched_file(engine, file, watch)?,
+                file.display().to_string(),
+            )),
             Some(Main::Bytes { name, bytes }) => {
-                let module = Module::with_name(engine, bytes.clone(), name)?;
+                let module = Module::watched(engine, bytes.clone(), name, watch)?;
                 Ok((module, name.clone()))
             }
             None => Err(Error::usage("a program needs a main module")),
@@ -386,6 +389,14 @@ fn status(end: Result<i32>) -> Result<i32> {
 }
 
 impl Running {
+    /// What is told when the program has ended: statistics and a map, where they are wanted.
+    fn tell_end(&self, map: Option<super::map::Output>) {
+        self.process.trace_final_statistics();
+        if let Some(map) = map {
+            map.write(&self.process.map(&self.store));
+        }
+    }
+
     fn run(&mut self, program: &Program) -> Result<i32> {
         let description = &program.description;
         let func = self.prepare(program, description.entry_function.as_deref())?;

@@ -12,13 +12,29 @@
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-/// Most files and folders of one archive.
-const MOST_ENTRIES: usize = 200_000;
-/// Most bytes that one archive may unpack to.
-const MOST_BYTES: u64 = 4 << 30;
+/// What one archive may hold, wanted or not: what is left out has to be read, too.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Files and folders.
+    pub entries: usize,
+    /// Bytes that it unpacks to, and that an archive in it unpacks to.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            entries: 200_000,
+            bytes: 4 << 30,
+        }
+    }
+}
+
+/// The headers of a tar archive, and what fills its blocks up, for each entry (long names have entries of their own).
+const HEADERS: u64 = 8 << 10;
 
 /// What to unpack and whom to tell.
 pub struct Unpack<'a> {
@@ -30,6 +46,7 @@ pub struct Unpack<'a> {
     pub exclude: &'a [String],
     /// Called with the number of files so far.
     pub progress: &'a mut dyn FnMut(usize),
+    pub limits: Limits,
 }
 
 /// Unpacks a gzip-compressed tar archive, leaving out the first component of every name, as npm does.
@@ -38,23 +55,24 @@ pub struct Unpack<'a> {
 /// The archive is malformed, has an entry that is not allowed, or a file cannot be written.
 pub fn tar_gz<'a>(archive: &Path, target: &'a Path, unpack: Unpack<'a>) -> Result<()> {
     let file = BufReader::new(open(archive)?);
-    let contents = flate2::bufread::MultiGzDecoder::new(file);
     let shown = archive.display().to_string();
     let mut writer = Writer::new(target, unpack);
+    let contents = bounded(
+        flate2::bufread::MultiGzDecoder::new(file),
+        writer.unpack.limits,
+    );
     match writer.unpack.archive {
         None => tar_entries(contents, &shown, 1, &mut |path, entry| {
             writer.entry(path, entry)
         })?,
         Some(inner) => {
             let mut found = false;
-            tar_entries(contents, &shown, 1, &mut |path, entry| {
-                if let Entry::File(contents) = entry
-                    && path == Path::new(inner)
-                {
+            tar_entries(contents, &shown, 1, &mut |path, entry| match entry {
+                Entry::File(contents) if path == Path::new(inner) => {
                     found = true;
-                    return writer.inner_archive(inner, contents);
+                    writer.inner_archive(inner, contents)
                 }
-                Ok(())
+                _ => writer.count(path),
             })?;
             check_inner(found, inner)?;
         }
@@ -85,7 +103,7 @@ pub fn zip<'a>(archive: &Path, target: &'a Path, unpack: Unpack<'a>) -> Result<(
                 found = true;
                 writer.inner_archive(inner, &mut entry)?;
             }
-            Some(_) => {}
+            Some(_) => writer.count(&path)?,
             None if entry.is_dir() => writer.folder(&path)?,
             None if entry.is_file() => writer.file(&path, &mut entry)?,
             None => return Err(refused(&name, "it is a link")),
@@ -95,6 +113,38 @@ pub fn zip<'a>(archive: &Path, target: &'a Path, unpack: Unpack<'a>) -> Result<(
         check_inner(found, inner)?;
     }
     writer.finish()
+}
+
+/// The bytes of a tar archive, of which there may be only so many: also those of entries that nobody wants.
+fn bounded(contents: impl Read, limits: Limits) -> impl Read {
+    let entries = u64::try_from(limits.entries).unwrap_or(u64::MAX);
+    let most = limits.bytes.saturating_add(entries.saturating_mul(HEADERS));
+    Bounded {
+        contents,
+        left: most,
+        limits,
+    }
+}
+
+struct Bounded<R> {
+    contents: R,
+    left: u64,
+    limits: Limits,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.contents.read(buffer)?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => return Err(io::Error::other(too_long(self.limits))),
+        }
+        Ok(read)
+    }
+}
+
+fn too_long(limits: Limits) -> String {
+    format!("the archive unpacks to more than {} bytes", limits.bytes)
 }
 
 /// What an archive has under a name.
@@ -142,7 +192,8 @@ fn check_inner(found: bool, inner: &str) -> Result<()> {
 }
 
 fn open(archive: &Path) -> Result<File> {
-    File::open(archive).map_err(|source| io_error(archive, source))
+    File::open(archive)
+        .map_err(|source| Error::msg(format!("cannot open `{}`: {source}", archive.display())))
 }
 
 fn io_error(path: &Path, source: io::Error) -> Error {
@@ -210,6 +261,7 @@ impl<'a> Writer<'a> {
         } else {
             Box::new(contents)
         };
+        let contents = bounded(contents, self.unpack.limits);
         tar_entries(contents, name, 0, &mut |path, entry| {
             self.entry(path, entry)
         })
@@ -217,9 +269,10 @@ impl<'a> Writer<'a> {
 
     fn folder(&mut self, path: &Path) -> Result<()> {
         if self.wanted(path) {
-            self.create_folder(path)?;
+            self.create_folder(path)
+        } else {
+            self.count(path)
         }
-        Ok(())
     }
 
     fn create_folder(&mut self, path: &Path) -> Result<()> {
@@ -235,7 +288,7 @@ impl<'a> Writer<'a> {
 
     fn file(&mut self, path: &Path, contents: &mut dyn Read) -> Result<()> {
         if !self.wanted(path) {
-            return Ok(());
+            return self.count(path);
         }
         if path.as_os_str().is_empty() {
             return Err(refused(path, "it has no name inside the package"));
@@ -247,14 +300,27 @@ impl<'a> Writer<'a> {
         let full = self.target.join(path);
         // `create_new` also refuses to write through anything that an earlier entry left there.
         let mut file = File::create_new(&full).map_err(|source| io_error(&full, source))?;
-        let left = MOST_BYTES - self.bytes;
-        let copied = io::copy(&mut contents.take(left + 1), &mut file)
-            .map_err(|source| io_error(&full, source))?;
-        if copied > left {
-            return Err(refused(path, "the archive unpacks to more than 4 GiB"));
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = match contents.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    return Err(Error::msg(format!(
+                        "the archive's entry `{}` cannot be read: {source}",
+                        path.display()
+                    )));
+                }
+            };
+            self.bytes = self.bytes.saturating_add(read as u64);
+            if self.bytes > self.unpack.limits.bytes {
+                return Err(refused(path, &too_long(self.unpack.limits)));
+            }
+            let part = buffer.get(..read).unwrap_or_default();
+            file.write_all(part)
+                .map_err(|source| io_error(&full, source))?;
         }
-        self.bytes += copied;
-        Ok(())
     }
 
     /// Whether a file or folder is to be unpacked.
@@ -295,8 +361,10 @@ impl<'a> Writer<'a> {
 
     fn count(&mut self, path: &Path) -> Result<()> {
         self.entries += 1;
-        if self.entries > MOST_ENTRIES {
-            return Err(refused(path, "the archive has more than 200,000 entries"));
+        let most = self.unpack.limits.entries;
+        if self.entries > most {
+            let why = format!("the archive has more than {most} entries");
+            return Err(refused(path, &why));
         }
         if self.entries.is_multiple_of(64) {
             (self.unpack.progress)(self.entries);
@@ -308,7 +376,6 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     /// A `.tgz` of (name, kind, contents); names are written without any check.
     fn tgz(path: &Path, entries: &[(&str, tar::EntryType, &str)]) {
@@ -366,6 +433,7 @@ mod tests {
             include: &[],
             exclude: &[],
             progress,
+            limits: Limits::default(),
         }
     }
 
@@ -390,6 +458,76 @@ mod tests {
         assert!(out.join("a/c.txt.x").exists());
         assert!(!out.join("d").exists());
         assert!(out.join("g.txt").exists());
+    }
+
+    #[test]
+    fn what_is_left_out_counts_against_the_limits() {
+        let many: Vec<_> = (0..40).map(|n| format!("package/no/{n}")).collect();
+        let entries: Vec<_> = many.iter().map(|name| (&**name, FILE, "x")).collect();
+        let large = "x".repeat(1 << 20);
+        let large = [("package/no/large", FILE, &*large)];
+        let exclude = ["no".to_owned()];
+        let limits = |entries, bytes| Limits { entries, bytes };
+        for (entries, limits, expected) in [
+            (&entries[..], limits(39, 1 << 30), "more than 39 entries"),
+            (&entries, limits(40, 1 << 30), ""),
+            (
+                &large,
+                limits(1, 1 << 19),
+                "unpacks to more than 524288 bytes",
+            ),
+            (&large, limits(1, 1 << 20), ""),
+        ] {
+            let temp = tempfile::tempdir().unwrap();
+            let inside = temp.path().join("inside.tar.gz");
+            tgz(&inside, entries);
+            let target = temp.path().join("out");
+            fs::create_dir(&target).unwrap();
+            let result = tar_gz(
+                &inside,
+                &target,
+                Unpack {
+                    exclude: &exclude,
+                    limits,
+                    ..everything(&mut |_| {})
+                },
+            );
+            match expected {
+                "" => result.unwrap(),
+                expected => {
+                    let error = result.unwrap_err().to_string();
+                    assert!(error.contains(expected), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_archive_that_cannot_be_opened_or_read_is_not_said_to_be_unwritable() {
+        let temp = tempfile::tempdir().unwrap();
+        let error = tar_gz(
+            &temp.path().join("none.tgz"),
+            temp.path(),
+            everything(&mut |_| {}),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("cannot open") && error.contains("none.tgz"),
+            "{error}"
+        );
+        // Cut off in the middle of a file.
+        let archive = temp.path().join("a.tgz");
+        let noise: String = (0..40_000u32)
+            .map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 20) as u8 % 26))
+            .collect();
+        tgz(&archive, &[("package/a", FILE, &noise)]);
+        let bytes = fs::read(&archive).unwrap();
+        fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
+        let target = temp.path().join("out");
+        fs::create_dir(&target).unwrap();
+        let error = tar_gz(&archive, &target, everything(&mut |_| {}));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`a` cannot be read"), "{error}");
     }
 
     #[test]

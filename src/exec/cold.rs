@@ -367,17 +367,32 @@ const ELEMENT: u64 = 64;
 
 /// Pays for `bytes` of a bulk operation before they are moved: fuel, and a share of the time to the next look at the
 /// interrupt flag and the clock.
-pub(super) unsafe fn charge(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
+unsafe fn charge(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
     // SAFETY: `ctx` is the running thread's state.
     unsafe {
-        let core = (*ctx).core;
-        let config = (*core).engine.config();
-        let cost = bytes / 64;
-        if config.fuel {
-            (*ctx).fuel = (*ctx).fuel.checked_sub(cost).ok_or(TrapCode::OutOfFuel)?;
+        charge_fuel(ctx, bytes)?;
+        charge_time(ctx, bytes)
+    }
+}
+
+/// Takes the fuel that `bytes` of a bulk operation cost; none if there is not enough.
+pub(super) unsafe fn charge_fuel(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
+    // SAFETY: `ctx` is the running thread's state.
+    unsafe {
+        if (*(*ctx).core).engine.config().fuel {
+            let left = (*ctx).fuel.checked_sub(fuel_for(bytes));
+            (*ctx).fuel = left.ok_or(TrapCode::OutOfFuel)?;
         }
-        if config.interruption {
-            let left = u64::from((*ctx).poll).saturating_sub(cost + 1);
+    }
+    Ok(())
+}
+
+/// Looks at the interrupt flag and the clock if the time that `bytes` of a bulk operation take says so.
+pub(super) unsafe fn charge_time(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
+    // SAFETY: `ctx` is the running thread's state.
+    unsafe {
+        if (*(*ctx).core).engine.config().interruption {
+            let left = u64::from((*ctx).poll).saturating_sub(fuel_for(bytes) + 1);
             (*ctx).poll = u32::try_from(left).unwrap_or(u32::MAX).max(1);
             if left == 0 && must_stop(ctx) {
                 return Err(TrapCode::Interrupted);
@@ -387,20 +402,28 @@ pub(super) unsafe fn charge(ctx: *mut Ctx, bytes: u64) -> Result<(), TrapCode> {
     Ok(())
 }
 
+/// What `bytes` of a bulk operation cost, as if they were this many instructions.
+fn fuel_for(bytes: u64) -> u64 {
+    bytes / 64
+}
+
 /// Runs a bulk operation of `len` bytes piece by piece: `piece(start, length)` from the first to the last or, with
-/// `down`, the other way round. The whole was checked against the bounds before.
+/// `down`, the other way round. The whole was checked against the bounds before, and its fuel is paid before the first
+/// piece; interruption is looked at before each of them.
 unsafe fn in_chunks(
     ctx: *mut Ctx,
     len: u64,
     down: bool,
     piece: impl Fn(u64, u64) -> Result<(), TrapCode>,
 ) -> Result<(), TrapCode> {
+    // SAFETY: `ctx` is the running thread's state.
+    unsafe { charge_fuel(ctx, len)? };
     let count = len.div_ceil(CHUNK);
     for i in 0..count {
         let start = CHUNK * if down { count - 1 - i } else { i };
         let length = CHUNK.min(len - start);
         // SAFETY: `ctx` is the running thread's state.
-        unsafe { charge(ctx, length)? };
+        unsafe { charge_time(ctx, length)? };
         piece(start, length)?;
     }
     Ok(())

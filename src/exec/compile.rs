@@ -24,11 +24,12 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         let instance = (*func).instance;
         let module = (*instance).module.clone();
         let config = (*core).engine.config();
+        let watch = (*core).watch();
         let defined = ((*func).index as usize)
             .checked_sub(module.0.imported_funcs)
             .ok_or_else(|| Error::usage("an imported function has no body"))?;
         if config.lazy_validation {
-            module.validate_function(defined)?;
+            module.validate_watched(defined, &watch)?;
         }
         let environment = InstanceEnvironment { core, instance };
         let native = config
@@ -37,7 +38,7 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
             .flatten();
         let mut translation = match native {
             Some(function) => translate::native(&module, defined, function, &environment),
-            None => translate::translate(&module, defined, config, &environment)?,
+            None => translate::translate(&module, defined, config, &environment, &watch)?,
         };
         let frame = translation.frame;
         if config.print_code {
@@ -57,16 +58,17 @@ pub(super) unsafe fn compile(core: *mut StoreCore, func: *mut FuncRec) -> Result
         let relocations = std::mem::take(&mut translation.relocations);
         let (words, places) = finish(translation, table::words(config));
         let group = (*func).group;
-        for field in relocations {
-            let at = words.as_ptr() as usize + field.word * 8 + if field.high { 4 } else { 0 };
+        let base = words.as_ptr() as usize;
+        let fields = relocations.iter().map(|field| {
             let relocation = Relocation {
-                at,
+                at: base + field.word * 8 + if field.high { 4 } else { 0 },
                 addend: field.addend,
                 offset: field.offset,
                 group,
             };
-            (*core).code.relocate(field.global, relocation);
-        }
+            (field.global, relocation)
+        });
+        (*core).code.relocate(fields)?;
         let code = Code {
             words,
             group: (*func).group,

@@ -3,10 +3,14 @@
 //! The result is that of musl for every call that C defines; comparisons give the difference of the first bytes that
 //! differ. What C leaves open is defined here: `memcpy` is `memmove`. A function that would touch a byte outside of the
 //! memory traps before it has written anything, and only if it reaches that byte: a search that ends before the end of
-//! memory, and anything of length zero, does not trap. Fuel and interruption count as for bulk operations, so a call that
-//! they end may have written its first pieces.
+//! memory, and anything of length zero, does not trap.
+//!
+//! Fuel and interruption count as for bulk operations. All fuel for what a call writes is paid before its first byte, so
+//! a call without enough of it leaves the memory as it was. Interruption is looked at before each piece of 8 MiB: a call
+//! that it ends has written a whole number of pieces, those from the start or, where `memmove` goes backwards, from the
+//! end.
 
-use super::cold::{CHUNK, ColdOp, charge, done, operand};
+use super::cold::{CHUNK, ColdOp, charge_fuel, charge_time, done, operand};
 use super::value::field64;
 use crate::module::LibcFunction;
 use crate::runtime::records::{Ctx, MemoryRec};
@@ -25,11 +29,11 @@ impl ColdOp for NativeLibc {
             let memory = field64(ip, 16) as *const MemoryRec;
             let bytes = std::slice::from_raw_parts_mut((*memory).base, (*memory).len);
             let argument = |n: usize| operand::<u32>(ip, sp, n);
-            let pay = |bytes: usize| charge(ctx, bytes as u64);
+            let meter = Meter { ctx };
             let Some(function) = LibcFunction::of(field64(ip, 24)) else {
                 return TrapCode::Unreachable as u64;
             };
-            let result = call(function, bytes, argument, pay);
+            let result = call(function, bytes, argument, &meter);
             done(result.map(|result| (*ctx).acc = u64::from(result)))
         }
     }
@@ -39,45 +43,72 @@ const OUT: TrapCode = TrapCode::MemoryOutOfBounds;
 
 type Outcome = Result<u32, TrapCode>;
 
-/// Calls a function; `pay` is asked before so many bytes are looked at or written.
+/// What a call pays for its bytes before it looks at them or writes them.
+struct Meter {
+    /// The running thread's state: whoever makes a meter sees to it that it outlives the meter.
+    ctx: *mut Ctx,
+}
+
+impl Meter {
+    fn fuel(&self, bytes: usize) -> Result<(), TrapCode> {
+        // SAFETY: `ctx` is the running thread's state.
+        unsafe { charge_fuel(self.ctx, bytes as u64) }
+    }
+
+    fn time(&self, bytes: usize) -> Result<(), TrapCode> {
+        // SAFETY: `ctx` is the running thread's state.
+        unsafe { charge_time(self.ctx, bytes as u64) }
+    }
+
+    /// For bytes that are only looked at.
+    fn pay(&self, bytes: usize) -> Result<(), TrapCode> {
+        self.fuel(bytes)?;
+        self.time(bytes)
+    }
+}
+
+/// Calls a function.
 fn call(
     function: LibcFunction,
     memory: &mut [u8],
     argument: impl Fn(usize) -> u32,
-    pay: impl Fn(usize) -> Result<(), TrapCode>,
+    meter: &Meter,
 ) -> Outcome {
     use LibcFunction as F;
     let place = |n: usize| argument(n) as usize;
     let byte = |n: usize| argument(n) as u8;
     match function {
         F::Memcpy | F::Memmove => {
-            move_bytes(memory, place(0), place(1), place(2), pay)?;
+            move_bytes(memory, place(0), place(1), place(2), meter)?;
             Ok(argument(0))
         }
         F::Memset => {
             within(place(0), place(2), memory.len())?;
+            meter.fuel(place(2))?;
             for piece in pieces(place(0), place(2)) {
-                pay(piece.len())?;
+                meter.time(piece.len())?;
                 memory[piece].fill(byte(1));
             }
             Ok(argument(0))
         }
-        F::Memcmp => compare(memory, place(0), place(1), place(2), false, pay),
-        F::Strcmp => compare(memory, place(0), place(1), usize::MAX, true, pay),
-        F::Strncmp => compare(memory, place(0), place(1), place(2), true, pay),
+        F::Memcmp => compare(memory, place(0), place(1), place(2), false, meter),
+        F::Strcmp => compare(memory, place(0), place(1), usize::MAX, true, meter),
+        F::Strncmp => compare(memory, place(0), place(1), place(2), true, meter),
         F::Memchr => {
-            let found = search(memory, place(0), place(2), pay, |part| find(part, byte(1)))?;
+            let found = search(memory, place(0), place(2), meter, |part| {
+                find(part, byte(1))
+            })?;
             Ok(found.map_or(0, |found| found as u32))
         }
-        F::Strlen => Ok((end(memory, place(0), pay)? - place(0)) as u32),
+        F::Strlen => Ok((end(memory, place(0), meter)? - place(0)) as u32),
         F::Strnlen => {
-            let found = search(memory, place(0), place(1), pay, |part| find(part, 0))?;
+            let found = search(memory, place(0), place(1), meter, |part| find(part, 0))?;
             Ok(found.map_or(argument(1), |found| (found - place(0)) as u32))
         }
         F::Strchr => {
             let wanted = byte(1);
             let stop = |part: &[u8]| part.iter().position(|byte| *byte == wanted || *byte == 0);
-            let found = search(memory, place(0), usize::MAX, pay, stop)?.ok_or(OUT)?;
+            let found = search(memory, place(0), usize::MAX, meter, stop)?.ok_or(OUT)?;
             Ok(if memory[found] == wanted {
                 found as u32
             } else {
@@ -85,14 +116,14 @@ fn call(
             })
         }
         F::Strrchr => {
-            let end = end(memory, place(0), pay)?;
+            let end = end(memory, place(0), meter)?;
             let string = &memory[place(0)..=end];
             let found = string.iter().rposition(|found| *found == byte(1));
             Ok(found.map_or(0, |found| (place(0) + found) as u32))
         }
         F::Strcpy => {
-            let length = end(memory, place(1), &pay)? - place(1) + 1;
-            move_bytes(memory, place(0), place(1), length, pay)?;
+            let length = end(memory, place(1), meter)? - place(1) + 1;
+            move_bytes(memory, place(0), place(1), length, meter)?;
             Ok(argument(0))
         }
     }
@@ -106,7 +137,7 @@ fn within(start: usize, length: usize, size: usize) -> Result<(), TrapCode> {
     Ok(())
 }
 
-/// `start..start + length`, which lies in the memory, in pieces that are paid one by one.
+/// `start..start + length`, which lies in the memory, in pieces between which interruption is looked at.
 fn pieces(start: usize, length: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
     let chunk = CHUNK as usize;
     (0..length.div_ceil(chunk)).map(move |number| {
@@ -121,12 +152,13 @@ fn move_bytes(
     to: usize,
     from: usize,
     length: usize,
-    pay: impl Fn(usize) -> Result<(), TrapCode>,
+    meter: &Meter,
 ) -> Result<(), TrapCode> {
     within(from, length, memory.len())?;
     within(to, length, memory.len())?;
+    meter.fuel(length)?;
     let mut copy = |piece: Range<usize>| {
-        pay(piece.len())?;
+        meter.time(piece.len())?;
         let target = to + (piece.start - from);
         memory.copy_within(piece, target);
         Ok(())
@@ -144,7 +176,7 @@ fn search(
     memory: &[u8],
     start: usize,
     length: usize,
-    pay: impl Fn(usize) -> Result<(), TrapCode>,
+    meter: &Meter,
     stop: impl Fn(&[u8]) -> Option<usize>,
 ) -> Result<Option<usize>, TrapCode> {
     if length == 0 {
@@ -155,7 +187,7 @@ fn search(
     let mut place = start;
     for chunk in part.chunks(CHUNK as usize) {
         let found = stop(chunk);
-        pay(found.map_or(chunk.len(), |found| found + 1))?;
+        meter.pay(found.map_or(chunk.len(), |found| found + 1))?;
         if let Some(found) = found {
             return Ok(Some(place + found));
         }
@@ -168,12 +200,8 @@ fn search(
 }
 
 /// The place of the zero behind a string.
-fn end(
-    memory: &[u8],
-    start: usize,
-    pay: impl Fn(usize) -> Result<(), TrapCode>,
-) -> Result<usize, TrapCode> {
-    search(memory, start, usize::MAX, pay, |part| find(part, 0))?.ok_or(OUT)
+fn end(memory: &[u8], start: usize, meter: &Meter) -> Result<usize, TrapCode> {
+    search(memory, start, usize::MAX, meter, |part| find(part, 0))?.ok_or(OUT)
 }
 
 /// The difference of the first bytes that differ, within `length` bytes and, in strings, up to the end of both.
@@ -183,7 +211,7 @@ fn compare(
     b: usize,
     length: usize,
     strings: bool,
-    pay: impl Fn(usize) -> Result<(), TrapCode>,
+    meter: &Meter,
 ) -> Outcome {
     if length == 0 {
         return Ok(0);
@@ -197,7 +225,7 @@ fn compare(
             .iter()
             .zip(b)
             .position(|(x, y)| x != y || (strings && *x == 0));
-        pay(differs.map_or(a.len(), |place| place + 1))?;
+        meter.pay(differs.map_or(a.len(), |place| place + 1))?;
         if let Some(place) = differs {
             return Ok((i32::from(a[place]) - i32::from(b[place])).cast_unsigned());
         }

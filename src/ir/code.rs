@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -106,9 +107,32 @@ impl CodeMap {
         self.map.iter().map(|(start, code)| (*start, code))
     }
 
-    /// Notes a field that holds the value of a global.
-    pub fn relocate(&mut self, global: (u32, u32), relocation: Relocation) {
-        self.relocations.entry(global).or_default().push(relocation);
+    /// Notes fields that hold the value of a global, all or, if the system has no memory for that, none.
+    pub fn relocate(
+        &mut self,
+        fields: impl Iterator<Item = ((u32, u32), Relocation)> + Clone,
+    ) -> Result<()> {
+        for (number, (global, relocation)) in fields.clone().enumerate() {
+            let room = self.relocations.try_reserve(1).is_ok();
+            let list = room.then(|| self.relocations.entry(global).or_default());
+            let list = list.and_then(|list| list.try_reserve(1).ok().map(|()| list));
+            match list {
+                Some(list) => list.push(relocation),
+                None => {
+                    // Each stands at the end of its list.
+                    for (global, _) in fields.clone().take(number) {
+                        self.relocations.get_mut(&global).map(Vec::pop);
+                    }
+                    return Err(Error::new(ErrorKind::Limit {
+                        what: "memory of the system for the addresses in a function's code"
+                            .to_owned(),
+                        needed: fields.count() as u64,
+                        allowed: 0,
+                    }));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The fields that hold the value of a global.

@@ -459,8 +459,38 @@ impl<T: 'static> Planner<'_, T> {
         if found.object == importer.id || !is_registration(name, ty) {
             return false;
         }
-        let startup = self.new.first().is_some_and(|first| first.main.is_some());
-        !startup && keeps_for_good(provider)
+        keeps_for_good(provider)
+    }
+
+    /// What stands for a definition whose address is taken, if [`Planner::forgets_nothing`] of it.
+    fn exit_registration(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        importer: &Importer<'_>,
+        found: Definition,
+        name: &str,
+    ) -> Option<CellTarget> {
+        let Symbol::Function { func, .. } = found.symbol else {
+            return None;
+        };
+        if !matches!(name, "atexit" | "__cxa_atexit") {
+            return None;
+        }
+        let ty = {
+            let state = self.process.state();
+            let view = self.view(&state, &[]);
+            let provider = view.symbols(found.object)?;
+            let ty = provider.func_type(func)?;
+            if !self.forgets_nothing(importer, found, provider, name, ty) {
+                return None;
+            }
+            ty.clone()
+        };
+        let func = self.process.exit_registration_by_address(store, found, ty);
+        Some(CellTarget::ExitRegistration {
+            definition: found,
+            func,
+        })
     }
 
     /// What to do about a function that the main module exports but that nobody may call (rule S8).
@@ -562,7 +592,9 @@ impl<T: 'static> Planner<'_, T> {
                 _ => None,
             };
             return match wrong {
-                None => Ok(CellTarget::Definition(found)),
+                None => Ok(self
+                    .exit_registration(store, importer, found, name)
+                    .unwrap_or(CellTarget::Definition(found))),
                 Some(wanted) => {
                     let state = self.process.state();
                     let view = self.view(&state, &[]);

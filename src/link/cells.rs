@@ -126,7 +126,7 @@ impl<T: 'static> Process<T> {
     ) -> Result<Option<i32>> {
         Ok(match target {
             CellTarget::Null => Some(0),
-            CellTarget::Host(func) => {
+            CellTarget::Host(func) | CellTarget::ExitRegistration { func, .. } => {
                 if self.table().is_none() {
                     None
                 } else {

@@ -221,7 +221,7 @@ impl<T: 'static> Process<T> {
         let missing = || unknown_symbol(name, &self.searched(handle, caller));
         match self.find_definition(handle, name, caller)? {
             Some(definition) => self
-                .definition_address(store, definition)?
+                .address_for_guests(store, definition, name)?
                 .ok_or_else(missing),
             // The host comes after all objects (rule R2), so also after the calling one.
             None if handle == RTLD_NEXT || self.is_everything(handle) => {

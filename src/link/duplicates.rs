@@ -76,7 +76,7 @@ fn bound(object: &NewObject) -> impl Iterator<Item = (&str, Definition)> {
                 _ => None,
             });
     let cells = object.cells.iter().filter_map(|cell| match cell.target {
-        CellTarget::Definition(definition) => {
+        CellTarget::Definition(definition) | CellTarget::ExitRegistration { definition, .. } => {
             Some((object.symbols.import_name(cell.import)?, definition))
         }
         _ => None,

@@ -9,6 +9,11 @@
 //! the first place above all handlers that are left. So handlers run in reverse order of their registration, and
 //! opening and closing a library over and over takes no more entries. (A place that is used again is older than what
 //! the main module registered itself in between.)
+//!
+//! Addresses of these functions, in GOT cells of such libraries and from `dlsym`, lead here, too. Who calls through an
+//! address is not known, so the handler belongs to the library whose `__dso_handle` is given, or that defines the
+//! function; what belongs to a library that is never unloaded goes on to the C library. (The main module and libraries
+//! that are loaded with it know the C library's function by its own address.)
 #![forbid(unsafe_code)]
 
 use super::object::{Definition, ObjectId};
@@ -16,7 +21,7 @@ use super::process::Process;
 use super::symbols::{Symbol, SymbolTable};
 use crate::error::{Error, Result};
 use crate::module::{FuncType, ValType};
-use crate::runtime::{AsContextMut, Caller, Func, Ref, StoreContextMut, Val};
+use crate::runtime::{AsContextMut, Caller, Func, Instance, Ref, StoreContextMut, Val};
 use crate::trap::TrapCode;
 
 /// The name of the function that calls back, among the linker's own. No import can have it.
@@ -170,6 +175,126 @@ impl<T: 'static> Process<T> {
         )
     }
 
+    /// The address of a definition as `dlsym` gives it to guests.
+    pub(crate) fn address_for_guests(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        definition: Definition,
+        name: &str,
+    ) -> Result<Option<u32>> {
+        let registers = match (name, definition.symbol) {
+            ("atexit" | "__cxa_atexit", Symbol::Function { func, .. }) => {
+                let state = self.state();
+                state.object(definition.object).and_then(|libc| {
+                    let ty = libc.symbols.func_type(func)?.clone();
+                    let ours = is_registration(name, &ty) && keeps_for_good(&libc.symbols);
+                    ours.then_some(ty)
+                })
+            }
+            _ => None,
+        };
+        match registers {
+            Some(ty) => {
+                let func = self.exit_registration_by_address(store, definition, ty);
+                self.function_address(store, func, None).map(Some)
+            }
+            None => self.definition_address(store, definition),
+        }
+    }
+
+    /// The function that stands for a C library's `atexit` or `__cxa_atexit` where its address is taken: one for all.
+    pub(crate) fn exit_registration_by_address(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        registration: Definition,
+        ty: FuncType,
+    ) -> Func {
+        // No import can have this name.
+        let count = ty.params().len();
+        let key = format!("exit registration {count} of {}", registration.object.0);
+        let known = self.state().own_functions.get(&key).copied();
+        // It is gone if a start function of a load that failed was the first to ask.
+        let known = known.filter(|func| store.0.core.find_func(*func).is_ok());
+        known.unwrap_or_else(|| {
+            let func = self.make_exit_registration(store, registration, ty);
+            self.state().own_functions.insert(key, func);
+            func
+        })
+    }
+
+    fn make_exit_registration(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        registration: Definition,
+        ty: FuncType,
+    ) -> Func {
+        let own = self.clone();
+        Func::new(
+            &mut *store,
+            ty,
+            move |mut caller: Caller<'_, T>, params: &[Val], results: &mut [Val]| {
+                let params: Vec<u32> = params
+                    .iter()
+                    .filter_map(Val::i32)
+                    .map(i32::cast_unsigned)
+                    .collect();
+                let mut store = caller.as_context_mut();
+                let function = params.first().copied().unwrap_or(0);
+                let owner = own.owner_of_handler(&mut store, function, params.get(2).copied());
+                let result = match owner {
+                    Some(object) => {
+                        let handler = Handler {
+                            object,
+                            function,
+                            argument: params.get(1).copied(),
+                        };
+                        own.register_exit_handler(&mut store, handler, registration)?
+                    }
+                    None => {
+                        let func = own.definition_func(&mut store, registration)?;
+                        let func = func.ok_or_else(no_c_library)?;
+                        own.call_i32(&mut store, func, &params)?
+                    }
+                };
+                if let Some(place) = results.first_mut() {
+                    *place = Val::I32(result.cast_signed());
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// The library that can be unloaded and to which a handler belongs: whose data begins at the handle, as
+    /// `__dso_handle` does (rule L13), else whose function it is.
+    fn owner_of_handler(
+        &self,
+        store: &mut StoreContextMut<'_, T>,
+        function: u32,
+        handle: Option<u32>,
+    ) -> Option<ObjectId> {
+        let entry = self
+            .table()
+            .and_then(|table| table.get(&mut *store, function.into()));
+        let instance = match entry {
+            Some(Ref::Func(Some(func))) => {
+                let func = func.resolved(&*store);
+                Some(Instance {
+                    store: func.store,
+                    group: func.group,
+                })
+            }
+            _ => None,
+        };
+        let state = self.state();
+        let by_handle = state
+            .objects
+            .values()
+            .find(|object| object.memory.size > 0 && handle == Some(object.memory.base));
+        let by_function = || state.object(*state.instances.get(&instance?)?);
+        let owner = by_handle.or_else(by_function)?;
+        (!owner.stays).then_some(owner.id)
+    }
+
     /// 0, or what the C library says when it has no more room.
     fn register_exit_handler(
         &self,
@@ -222,8 +347,7 @@ impl<T: 'static> Process<T> {
             )?,
             None => None,
         };
-        let register = register
-            .ok_or_else(|| Error::msg("the C library with `__cxa_atexit` is not loaded"))?;
+        let register = register.ok_or_else(no_c_library)?;
         let call_back = self.exit_call_back(store)?;
         // Never unloaded by the C library: it knows no object of this number.
         self.call_i32(store, register, &[call_back, number, 0])
@@ -232,7 +356,7 @@ impl<T: 'static> Process<T> {
     /// The address of the function that the C library calls with the number of a place.
     fn exit_call_back(&self, store: &mut StoreContextMut<'_, T>) -> Result<u32> {
         let known = self.state().own_functions.get(CALL_BACK).copied();
-        let func = match known {
+        let func = match known.filter(|func| store.0.core.find_func(*func).is_ok()) {
             Some(func) => func,
             None => {
                 let own = self.clone();
@@ -292,6 +416,10 @@ impl<T: 'static> Process<T> {
         let params: Vec<u32> = handler.argument.into_iter().collect();
         self.call_i32(store, func, &params).map(drop)
     }
+}
+
+fn no_c_library() -> Error {
+    Error::msg("the C library with `__cxa_atexit` is not loaded")
 }
 
 #[cfg(test)]

@@ -32,6 +32,11 @@ pub(crate) enum CellKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CellTarget {
     Definition(Definition),
+    /// The table index of what stands for a C library's `atexit` or `__cxa_atexit` (see `exit_handlers.rs`).
+    ExitRegistration {
+        definition: Definition,
+        func: Func,
+    },
     /// The table index of a host function.
     Host(Func),
     /// 0: weak and undefined.

@@ -511,7 +511,9 @@ fn captured(new: &NewObject) -> BTreeSet<ObjectId> {
         _ => None,
     });
     let cells = new.cells.iter().filter_map(|cell| match cell.target {
-        CellTarget::Definition(definition) => Some(definition.object),
+        CellTarget::Definition(definition) | CellTarget::ExitRegistration { definition, .. } => {
+            Some(definition.object)
+        }
         _ => None,
     });
     bindings

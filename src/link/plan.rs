@@ -266,7 +266,7 @@ impl<T: 'static> Planner<'_, T> {
             })?;
         let cost = u64::try_from(bytes.len() / 64).unwrap_or(u64::MAX);
         store.pay(cost.saturating_mul(PARSE_COST))?;
-        let module = Module::with_name(&engine, bytes, file_name(&file.path))?;
+        let module = Module::watched(&engine, bytes, file_name(&file.path), &store.watch())?;
         let inner = &*module.0;
         if module.dylink().is_none() {
             return Err(Error::msg(
@@ -277,6 +277,11 @@ impl<T: 'static> Planner<'_, T> {
             return Err(Error::msg(
                 "it defines a memory of its own, so it is a main module and not a library",
             ));
+        }
+        if let Some(base) = inner.constant_tls_base() {
+            return Err(Error::msg(format!(
+                "its thread-local data has no place: `__tls_base` is the constant {base}, so thread-local variables would lie at address {base} (LLVM makes that of code for threads which is linked without `--shared-memory`; compile it without `-matomics`, then thread-local data is ordinary data)"
+            )));
         }
         Ok(module)
     }

@@ -361,4 +361,28 @@ end";
         assert!(module.disassemble(0).is_err());
         assert!(module.disassemble(9).is_err());
     }
+    #[test]
+    fn long_names_of_guests_are_not_repeated_in_full_with_every_operator() {
+        let long = "n".repeat(50_000);
+        let numbers = "i32 ".repeat(900);
+        let bytes = wat::parse_str(format!(
+            r#"(module
+                (import "{long}" "{long}" (global $imported i32))
+                (type $wide (func (param {numbers})))
+                (table 1 funcref)
+                (func ${long} (export "{long}"))
+                (func {} (drop (global.get $imported)) (block (type $wide) unreachable)
+                    (unreachable) (call_indirect (type $wide))))"#,
+            format!("(call ${long})").repeat(2_000)
+        ))
+        .unwrap();
+        let module = Module::new(&Engine::default(), &bytes).unwrap();
+        let list = module.disassemble(1).unwrap();
+        assert!(list.len() > 2_000);
+        for line in &list {
+            assert!(line.text.len() < 1_000, "{} characters", line.text.len());
+        }
+        let call = format!("call 0 ;; {}...", "n".repeat(200));
+        assert_eq!(list.iter().filter(|line| line.text == call).count(), 2_000);
+    }
 }

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod const_expr;
+mod constant_tls;
 mod disassemble;
 mod dylink;
 mod exports;
@@ -24,6 +25,7 @@ mod name;
 mod names;
 mod parse;
 mod patch;
+mod plain;
 mod proposals;
 mod quick;
 mod reader;
@@ -37,6 +39,7 @@ pub(crate) use exports::Export;
 pub(crate) use libc::LibcFunction;
 pub(crate) use name::{Hashed, Name, NameHasher, NameTable, Place};
 pub use patch::DylinkPatch;
+pub(crate) use plain::{Address, POINTER_PREFIX, address_function, has_type, is_empty, operators};
 pub(crate) use sections::exports_of;
 pub use sections::{Section, sections};
 pub(crate) use types::value as value_type;
@@ -47,6 +50,7 @@ pub use types::{
 
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::watch::Watch;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
@@ -259,7 +263,7 @@ impl Module {
     /// The bytes are malformed, invalid, need an unsupported proposal, or exceed a limit of the engine.
     pub fn new(engine: &Engine, bytes: &[u8]) -> Result<Module> {
         parse::check_size(bytes.len(), engine.config().limits.module_bytes)?;
-        Module::load(engine, bytes.into(), None)
+        Module::load(engine, bytes.into(), None, &Watch::default())
     }
 
     /// Like [`Module::new`] with a name for messages and backtraces.
@@ -267,7 +271,17 @@ impl Module {
     /// # Errors
     /// As [`Module::new`]; the message begins with the name.
     pub fn with_name(engine: &Engine, bytes: Vec<u8>, name: &str) -> Result<Module> {
-        Module::load(engine, bytes.into(), Some(name))
+        Module::watched(engine, bytes, name, &Watch::default())
+    }
+
+    /// As [`Module::with_name`], for as long as the watch allows.
+    pub(crate) fn watched(
+        engine: &Engine,
+        bytes: Vec<u8>,
+        name: &str,
+        watch: &Watch,
+    ) -> Result<Module> {
+        Module::load(engine, bytes.into(), Some(name), watch)
             .map_err(|error| error.context(format!("`{name}`")))
     }
 
@@ -276,17 +290,26 @@ impl Module {
     /// # Errors
     /// The file cannot be read, or as [`Module::new`]; the message begins with the path.
     pub fn from_file(engine: &Engine, path: impl AsRef<Path>) -> Result<Module> {
-        let path = path.as_ref();
+        Module::watched_file(engine, path.as_ref(), &Watch::default())
+    }
+
+    /// As [`Module::from_file`], for as long as the watch allows.
+    pub(crate) fn watched_file(engine: &Engine, path: &Path, watch: &Watch) -> Result<Module> {
         let bytes = read_file(path, engine.config().limits.module_bytes)?;
         let name = path.file_name().unwrap_or(path.as_os_str());
-        Module::load(engine, bytes.into(), Some(&name.to_string_lossy()))
+        Module::load(engine, bytes.into(), Some(&name.to_string_lossy()), watch)
             .map_err(|error| error.context(format!("`{}`", path.display())))
     }
 
-    fn load(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Result<Module> {
+    fn load(
+        engine: &Engine,
+        bytes: Box<[u8]>,
+        name: Option<&str>,
+        watch: &Watch,
+    ) -> Result<Module> {
         #[cfg(feature = "wat")]
         let bytes = text_to_binary(bytes)?;
-        parse::parse(engine, bytes, name).map(|inner| Module(Arc::new(inner)))
+        parse::parse(engine, bytes, name, watch).map(|inner| Module(Arc::new(inner)))
     }
 
     /// The engine.
@@ -363,7 +386,12 @@ impl Module {
     /// # Errors
     /// The body is invalid, needs an unsupported proposal, or does not exist.
     pub fn validate_function(&self, defined_index: usize) -> Result<()> {
-        let bodies = self.0.bodies_of(&self.0.bytes);
+        self.validate_watched(defined_index, &Watch::default())
+    }
+
+    /// As [`Module::validate_function`], for as long as the watch allows.
+    pub(crate) fn validate_watched(&self, defined_index: usize, watch: &Watch) -> Result<()> {
+        let bodies = self.0.bodies_of(&self.0.bytes, watch);
         match bodies.validate(defined_index, &mut validate::Allocations::default()) {
             Ok(()) => Ok(()),
             Err(parse::Failure::Wasm(error)) => {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::watch::Watch;
 use std::ops::Range;
 use wasmparser::{
     DataKind, ElementItems, ElementKind, ExternalKind, Parser, Payload, TableInit, TypeRef,
@@ -47,7 +48,12 @@ impl From<Error> for Failure {
 ///
 /// # Errors
 /// The bytes are malformed, invalid, need an unsupported proposal, or exceed a limit of the engine.
-pub(super) fn parse(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Result<ModuleInner> {
+pub(super) fn parse(
+    engine: &Engine,
+    bytes: Box<[u8]>,
+    name: Option<&str>,
+    watch: &Watch,
+) -> Result<ModuleInner> {
     let limits = &engine.config().limits;
     check_size(bytes.len(), limits.module_bytes)?;
     check_header(&bytes)?;
@@ -60,9 +66,9 @@ pub(super) fn parse(engine: &Engine, bytes: Box<[u8]>, name: Option<&str>) -> Re
             Err(problem) => return Err(problem.into()),
         };
     }
-    let outcome = match quickly(engine, &bytes, name) {
+    let outcome = match quickly(engine, &bytes, name, watch) {
         Some(outcome) => outcome,
-        None => thoroughly(engine, &bytes, name),
+        None => thoroughly(engine, &bytes, name, watch),
     };
     let mut module = match outcome {
         Ok(module) => module,
@@ -82,11 +88,12 @@ pub(super) fn quickly(
     engine: &Engine,
     bytes: &[u8],
     name: Option<&str>,
+    watch: &Watch,
 ) -> Option<Result<ModuleInner, Failure>> {
     let mut module = ModuleInner::empty(engine.clone(), name);
     quick::sections::read(bytes, &mut module)?;
     if !engine.config().lazy_validation {
-        let outcome = module.bodies_of(bytes).validate_all();
+        let outcome = module.bodies_of(bytes, watch).validate_all();
         return Some(outcome.map(|()| module));
     }
     Some(Ok(module))
@@ -100,6 +107,7 @@ pub(super) fn thoroughly(
     engine: &Engine,
     bytes: &[u8],
     name: Option<&str>,
+    watch: &Watch,
 ) -> Result<ModuleInner, Failure> {
     let mut walk = Walk {
         bytes,
@@ -107,6 +115,7 @@ pub(super) fn thoroughly(
         validator: Validator::new_with_features(proposals::FEATURES),
         unvalidated: false,
         element_items: 0,
+        watch,
     };
     walk.sections()?;
     Ok(walk.module)
@@ -212,6 +221,7 @@ struct Walk<'a> {
     unvalidated: bool,
     /// Elements of all element segments so far.
     element_items: usize,
+    watch: &'a Watch,
 }
 
 impl Walk<'_> {
@@ -296,7 +306,7 @@ impl Walk<'_> {
         if !std::mem::take(&mut self.unvalidated) {
             return Ok(());
         }
-        self.module.bodies_of(self.bytes).validate_all()
+        self.module.bodies_of(self.bytes, self.watch).validate_all()
     }
 
     fn types(&mut self, section: &wasmparser::TypeSectionReader<'_>) -> Result<(), Failure> {
@@ -526,13 +536,14 @@ impl ModuleInner {
     }
 
     /// The function bodies with what validates them; `bytes` is the file.
-    pub(super) fn bodies_of<'a>(&'a self, bytes: &'a [u8]) -> Bodies<'a> {
+    pub(super) fn bodies_of<'a>(&'a self, bytes: &'a [u8], watch: &'a Watch) -> Bodies<'a> {
         Bodies {
             bytes,
             module: self,
             ranges: &self.bodies,
             types: self.funcs.get(self.imported_funcs..).unwrap_or_default(),
             context: self.context.get_or_init(|| Context::new(self)),
+            watch,
         }
     }
 }

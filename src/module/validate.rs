@@ -10,12 +10,14 @@ use super::ModuleInner;
 use super::parse::{self, Failure};
 use super::proposals::FEATURES;
 use super::quick::body;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::watch::Watch;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use wasmparser::{
-    BinaryReader, FuncToValidate, FuncValidatorAllocations, FunctionBody, ValidatorResources,
+    BinaryReader, BlockType, FrameKind, FuncToValidate, FuncValidator, FuncValidatorAllocations,
+    FunctionBody, Operator, OperatorsReader, ValidatorResources,
 };
 
 /// Below this many bytes of bodies a second thread costs more than it brings.
@@ -23,6 +25,12 @@ const WORTH_A_THREAD: usize = 256 << 10;
 
 /// What was measured (on two processors); whether more threads gain anything was not.
 const MOST_THREADS: usize = 2;
+
+/// Operators between two looks at the watch. One may take and give a thousand values.
+const OPERATORS_AT_ONCE: usize = 512;
+
+/// The first byte of a jump table.
+const BR_TABLE: u8 = 0x0e;
 
 /// Bodies that a thread takes at once.
 const BODIES_AT_ONCE: usize = 32;
@@ -39,6 +47,8 @@ pub(super) struct Bodies<'a> {
     pub types: &'a [u32],
     /// What the quick check looks at.
     pub context: &'a body::Context,
+    /// When to stop.
+    pub watch: &'a Watch,
 }
 
 /// Memory that is used again for the next body.
@@ -112,6 +122,11 @@ impl Bodies<'_> {
             if start >= end {
                 return;
             }
+            if let Err(error) = self.watch.check() {
+                // In front of what is known to be invalid.
+                work.report((start, error.into()));
+                return;
+            }
             for place in start..end {
                 if place > work.first_invalid.load(Ordering::Relaxed) {
                     return;
@@ -138,9 +153,10 @@ impl Bodies<'_> {
         let ty = self.types.get(place).ok_or_else(absent)?;
         let body = self.bytes.get(range.clone()).ok_or_else(absent)?;
         let scratch = &mut allocations.quick;
-        if body::accepts(self.module, self.context, body, *ty, scratch) {
+        if body::accepts(self.module, self.context, body, *ty, scratch, self.watch) {
             return Ok(());
         }
+        self.watch.check()?;
         let start = u64::try_from(range.start).map_err(|_| absent())?;
         let index = self.module.imported_funcs.saturating_add(place);
         let index = u32::try_from(index).map_err(|_| absent())?;
@@ -152,8 +168,75 @@ impl Bodies<'_> {
             features: FEATURES,
         };
         let mut validator = function.into_validator(std::mem::take(&mut allocations.thorough));
-        validator.validate(&body)?;
+        self.validate_thoroughly(&mut validator, &body)?;
         allocations.thorough = validator.into_allocations();
+        Ok(())
+    }
+
+    /// As `FuncValidator::validate`, with looks at the watch.
+    fn validate_thoroughly(
+        &self,
+        validator: &mut FuncValidator<&ValidatorResources>,
+        body: &FunctionBody<'_>,
+    ) -> Result<(), Failure> {
+        let mut reader = body.get_binary_reader();
+        validator.read_locals(&mut reader)?;
+        reader.set_features(FEATURES);
+        let mut count = 0usize;
+        while !reader.eof() {
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(OPERATORS_AT_ONCE) {
+                self.watch.check()?;
+            }
+            let at = reader.original_position();
+            if self.bytes.get(parse::offset(at)) == Some(&BR_TABLE) {
+                self.check_table(validator, &reader)?;
+            }
+            reader.visit_operator(&mut validator.visitor(at))??;
+        }
+        reader.finish_expression(&validator.visitor(reader.original_position()))?;
+        Ok(())
+    }
+
+    /// An error if the jump table that comes next has so many targets that take so many values along that checking them
+    /// would take long: it is one operator, and the watch is not looked at within it.
+    fn check_table(
+        &self,
+        validator: &FuncValidator<&ValidatorResources>,
+        reader: &BinaryReader<'_>,
+    ) -> Result<(), Failure> {
+        let Operator::BrTable { targets } = OperatorsReader::new(reader.clone()).read()? else {
+            return Ok(());
+        };
+        let frame = usize::try_from(targets.default())
+            .ok()
+            .and_then(|depth| validator.get_control_frame(depth));
+        // A depth or type that does not exist is for the validator to say.
+        let arity = match frame.map(|frame| (frame.block_type, frame.kind)) {
+            Some((BlockType::FuncType(ty), kind)) => {
+                let ty = usize::try_from(ty)
+                    .ok()
+                    .and_then(|ty| self.module.types.get(ty));
+                ty.map_or(0, |ty| match kind {
+                    FrameKind::Loop => ty.params().len(),
+                    _ => ty.results().len(),
+                })
+            }
+            _ => 1,
+        };
+        let count = usize::try_from(targets.len()).unwrap_or(usize::MAX);
+        let values = count.saturating_mul(arity);
+        if arity > 1 && values > body::MOST_TABLE_VALUES {
+            return Err(Error::new(ErrorKind::Limit {
+                what: format!(
+                    "values that the {count} targets of the jump table at byte {:#x} take along",
+                    reader.original_position()
+                ),
+                needed: values as u64,
+                allowed: body::MOST_TABLE_VALUES as u64,
+            })
+            .into());
+        }
         Ok(())
     }
 
@@ -222,7 +305,8 @@ mod tests {
     fn the_first_error_in_the_file_is_reported_however_many_threads_there_are() {
         let bytes = functions(1_000, &[233, 234, 500, 999]);
         let module = unvalidated(&bytes);
-        let bodies = module.0.bodies_of(&module.0.bytes);
+        let watch = Watch::default();
+        let bodies = module.0.bodies_of(&module.0.bytes, &watch);
         let expected = &module.0.bodies[233];
         for threads in [1, 2, 3, 8] {
             for _ in 0..25 {
@@ -261,7 +345,8 @@ mod tests {
             (func (result i32) i32.const 0)
             (func (param i32) (result i32) local.get 0))";
         let module = unvalidated(&wat::parse_str(text).unwrap());
-        let bodies = module.0.bodies_of(&module.0.bytes);
+        let watch = Watch::default();
+        let bodies = module.0.bodies_of(&module.0.bytes, &watch);
         assert!(bodies.validate_on(1).is_ok());
         let swapped: Vec<u32> = bodies.types.iter().rev().copied().collect();
         let swapped = Bodies {

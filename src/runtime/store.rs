@@ -18,6 +18,7 @@ use crate::config::Engine;
 use crate::error::{Error, Result};
 use crate::ir::code::{CodeMap, GroupRanges};
 use crate::trap::TrapCode;
+use crate::watch::Watch;
 use std::collections::HashMap;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
@@ -288,6 +289,11 @@ impl<T: 'static> StoreContextMut<'_, T> {
         self.0.core.pay(cost)
     }
 
+    /// When work for guests outside of their code has to stop.
+    pub(crate) fn watch(&self) -> Watch {
+        self.0.core.watch()
+    }
+
     /// Marks the present state: everything created later can be released together.
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.0.core.next_group())
@@ -498,6 +504,15 @@ impl StoreCore {
             }
         }
         Ok(())
+    }
+
+    /// When work for guests outside of their code has to stop.
+    pub fn watch(&self) -> Watch {
+        if self.engine.config().interruption {
+            Watch::new(self.deadline, Some(self.interrupt.clone()))
+        } else {
+            Watch::default()
+        }
     }
 
     /// The number that the next group will have.

@@ -349,7 +349,8 @@ impl Translator<'_> {
             self.out.code.truncate(load + 2);
         }
         if let Some(place) = place {
-            self.out.places.push((self.out.here() as u32, place));
+            let here = self.out.here() as u32;
+            self.out.budget.push(&mut self.out.places, (here, place));
         }
         self.out.emit(
             Family::AddMemory.form(op.form() - operands::AI),

@@ -103,7 +103,7 @@ impl Translator<'_> {
         };
         let start = self.out.emit_at(Family::Check.form(form), 0);
         self.out.label();
-        self.checks.push((start, 0));
+        self.out.budget.push(&mut self.checks, (start, 0));
         true
     }
 
@@ -205,7 +205,7 @@ impl Translator<'_> {
         if !self.dead {
             self.settle_from(block.height);
             let fixup = self.jump();
-            block.fixups.push(fixup);
+            self.out.budget.push(&mut block.fixups, fixup);
             self.zeroing.leave(&mut block.assigned);
         }
         self.zeroing.restart(&block.assigned);
@@ -321,7 +321,7 @@ impl Translator<'_> {
                     self.out.fix(fixup, start);
                 }
                 None => {
-                    block.fixups.push(fixup);
+                    self.out.budget.push(&mut block.fixups, fixup);
                     self.zeroing.leave(&mut block.assigned);
                 }
             }
@@ -424,7 +424,11 @@ impl Translator<'_> {
         let over = self.branch_on(false);
         self.out.label();
         let lazy = self.lazy_from();
-        let unsettled = self.stack[lazy..].to_vec();
+        let mut unsettled = Vec::new();
+        if super::emit::room_for(&mut unsettled, self.stack.len() - lazy).is_err() {
+            return self.out.budget.fail_without_memory();
+        }
+        unsettled.extend_from_slice(&self.stack[lazy..]);
         self.carry(depth);
         self.jump_to(depth);
         self.stack.truncate(lazy);
@@ -462,7 +466,7 @@ impl Translator<'_> {
                 continue;
             }
             // The values have to move: a piece of code of the entry's own. There can be millions of them.
-            self.out.within_limit()?;
+            self.out.within_limit(count)?;
             let here = self.out.label();
             self.out.fix(entry, here);
             self.move_down(from, self.label_height(depth), count);

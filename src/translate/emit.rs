@@ -34,6 +34,7 @@ pub(super) struct Emitter {
     pub offset: u32,
     /// Most words that the function may become.
     pub limit: usize,
+    pub budget: Budget,
     /// Until the code is this long, all lists have room.
     roomy_until: usize,
     /// Start of the last instruction, [`NONE`] behind a label: it may be patched or fused.
@@ -51,22 +52,96 @@ pub(super) enum Fixup {
     Entry { word: usize },
 }
 
+/// Most parameters or results of a function, and so values that one operator moves or adds.
+pub(super) const MOST_VALUES: usize = 1_000;
+
+/// Words of code that moving one value becomes at most, in a frame so large that its operands have to be brought near.
+const WORDS_PER_VALUE: usize = 16;
+
 /// Entries that an operator of usual size adds at most.
 const USUAL: usize = 32;
 
-/// Makes room for an operator of usual size in one of the lists of a translation.
-#[inline]
-pub(super) fn room_in<E>(list: &mut Vec<E>) -> Result<()> {
-    if list.capacity() - list.len() >= 4 {
-        return Ok(());
-    }
-    room_for(list, list.len().max(USUAL))
+/// The memory that a translation may still take for its lists.
+#[derive(Default)]
+pub(super) struct Budget {
+    allowed: usize,
+    left: usize,
+    /// Why an entry could not be noted: the translation ends in front of the next operator.
+    failed: Option<Error>,
 }
 
-/// Makes room for so many more entries.
+impl Budget {
+    pub fn new(allowed: usize) -> Budget {
+        Budget {
+            allowed,
+            left: allowed,
+            failed: None,
+        }
+    }
+
+    /// Makes room for what an operator adds at most.
+    #[inline]
+    pub fn room_in<E>(&mut self, list: &mut Vec<E>, most: usize) -> Result<()> {
+        if list.capacity() - list.len() >= most {
+            return Ok(());
+        }
+        self.room_for(list, most.max(USUAL))
+    }
+
+    /// Makes room for so many more entries.
+    pub fn room_for<E>(&mut self, list: &mut Vec<E>, more: usize) -> Result<()> {
+        let before = list.capacity();
+        let least = list.len().saturating_add(more);
+        if least <= before {
+            return Ok(());
+        }
+        // Vectors double, so that many small steps cost no more than one.
+        let after = least.max(before.saturating_mul(2));
+        let bytes = (after - before).saturating_mul(size_of::<E>());
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            Error::new(ErrorKind::Limit {
+                what: "bytes for the translation of a function (`Limits::translation_bytes`)"
+                    .to_owned(),
+                needed: (self.allowed - self.left).saturating_add(bytes) as u64,
+                allowed: self.allowed as u64,
+            })
+        })?;
+        list.try_reserve_exact(after - list.len())
+            .map_err(|_| no_memory(after.saturating_mul(size_of::<E>())))
+    }
+
+    /// Adds an entry. Without room for it the translation has failed, and what it is does not matter any more.
+    #[inline]
+    pub fn push<E>(&mut self, list: &mut Vec<E>, entry: E) {
+        if list.len() == list.capacity()
+            && let Err(error) = self.room_for(list, 4)
+        {
+            self.failed.get_or_insert(error);
+            return;
+        }
+        list.push(entry);
+    }
+
+    /// Notes that the system had no memory for an entry.
+    #[cold]
+    pub fn fail_without_memory(&mut self) {
+        self.failed.get_or_insert_with(|| no_memory(0));
+    }
+
+    /// What went wrong since the last call.
+    ///
+    /// # Errors
+    /// That.
+    #[inline]
+    pub fn check(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Makes room for so many entries in a list that goes again with the operator.
 pub(super) fn room_for<E>(list: &mut Vec<E>, more: usize) -> Result<()> {
-    list.try_reserve(more)
-        .map_err(|_| no_memory((list.len() + more).saturating_mul(size_of::<E>())))
+    list.try_reserve_exact(more)
+        .map_err(|_| no_memory(more.saturating_mul(size_of::<E>())))
 }
 
 #[cold]
@@ -80,29 +155,33 @@ fn no_memory(bytes: usize) -> Error {
 
 impl Emitter {
     /// An empty buffer for the code of a body of this many bytes.
-    pub fn for_body(bytes: usize) -> Emitter {
+    pub fn for_body(bytes: usize, budget: usize) -> Emitter {
         let limit = bytes
             .saturating_mul(WORDS_PER_BYTE)
             .saturating_add(WORDS_BESIDES);
         Emitter {
             limit: limit.min(MOST_WORDS),
+            budget: Budget::new(budget),
             ..Emitter::default()
         }
     }
 
     /// An error if the code has become longer than a body of its size can need, or if the system has no memory for
-    /// more of it: a huge function must not be the end of the host. Asked before every operator.
+    /// more of it: a huge function must not be the end of the host. Asked before every operator; `values`: how many it
+    /// moves at most.
     #[inline]
-    pub fn within_limit(&mut self) -> Result<()> {
-        if self.code.len() < self.roomy_until {
+    pub fn within_limit(&mut self, values: usize) -> Result<()> {
+        self.budget.check()?;
+        let most = values.min(MOST_VALUES) * WORDS_PER_VALUE + USUAL;
+        if self.code.len() + most <= self.roomy_until {
             return Ok(());
         }
-        self.make_room()
+        self.make_room(most)
     }
 
-    /// Makes room in all lists for as much code as there is, as a vector grows by itself.
+    /// Makes room in all lists for as much code as there is, as a vector grows by itself, and for what comes next.
     #[cold]
-    fn make_room(&mut self) -> Result<()> {
+    fn make_room(&mut self, most: usize) -> Result<()> {
         let words = self.code.len();
         if words > self.limit {
             return Err(Error::new(ErrorKind::Limit {
@@ -114,20 +193,20 @@ impl Emitter {
                 allowed: self.limit as u64,
             }));
         }
-        let more = words.max(2 * USUAL);
-        room_for(&mut self.code, more)?;
+        let more = words.max(most + USUAL);
+        self.budget.room_for(&mut self.code, more)?;
         // Each entry of these belongs to another instruction of two words or more.
-        room_for(&mut self.starts, more / 2)?;
-        room_for(&mut self.places, more / 2)?;
-        room_for(&mut self.relocations, USUAL)?;
-        self.roomy_until = (words + more - USUAL).min(self.limit + 1);
+        self.budget.room_for(&mut self.starts, more / 2)?;
+        self.budget.room_for(&mut self.places, more / 2)?;
+        // Where the limit ends, so does the room: then every operator asks.
+        self.roomy_until = (words + more).min(self.limit + 1);
         Ok(())
     }
 
     /// Makes room for a jump table.
     pub fn room_for_table(&mut self, entries: usize) -> Result<()> {
-        room_for(&mut self.code, 2 * entries + USUAL)?;
-        room_for(&mut self.jump_entries, entries)
+        self.budget.room_for(&mut self.code, 2 * entries + USUAL)?;
+        self.budget.room_for(&mut self.jump_entries, entries)
     }
 
     /// Where the next instruction will start.
@@ -149,7 +228,8 @@ impl Emitter {
 
     /// Like `emit`, for instructions that can trap or call: notes the place in the module.
     pub fn emit_at(&mut self, op: Op, word: u64) -> usize {
-        self.places.push((self.code.len() as u32, self.offset));
+        self.budget
+            .push(&mut self.places, (self.code.len() as u32, self.offset));
         self.emit(op, word)
     }
 
@@ -253,7 +333,8 @@ impl Emitter {
         for n in first..end {
             let (start, behind) = (self.starts[n] as usize, self.starts[n + 1] as usize);
             if let Some(place) = self.place_of(start) {
-                self.places.push((self.code.len() as u32, place));
+                self.budget
+                    .push(&mut self.places, (self.code.len() as u32, place));
             }
             let op = self.op(start);
             self.emit(op, self.code[start + 1]);

@@ -585,11 +585,12 @@ impl Translator<'_> {
         self.acc_local[0] = self.before_result.take();
         if let Some(fixup) = self.branch_after_update(family, form, word, producer, before) {
             if let (Some(field), Fixup::Displacement { start, .. }) = (cell, fixup) {
-                self.out.relocations.push(Field {
+                let field = Field {
                     word: start + 3,
                     high: false,
                     ..field
-                });
+                };
+                self.out.budget.push(&mut self.out.relocations, field);
             }
             return Some(fixup);
         }
@@ -623,11 +624,12 @@ impl Translator<'_> {
             let immediate = if compares_i32(family) { None } else { wide };
             self.out.push(immediate.unwrap_or(word >> 32));
             if let Some(field) = cell {
-                self.out.relocations.push(Field {
+                let field = Field {
                     word: start + 2,
                     high: false,
                     ..field
-                });
+                };
+                self.out.budget.push(&mut self.out.relocations, field);
             }
         }
         Some(Fixup::Displacement { start, field: 12 })

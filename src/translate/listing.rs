@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ir::display::Listing;
 use crate::module::{ConstExpr, GlobalType, Module, ValType};
+use crate::watch::Watch;
 
 /// Stands for the addresses that linking would give: recognisable, never used.
 struct Unlinked<'a>(&'a Module);
@@ -81,7 +82,7 @@ impl Module {
         if config.lazy_validation {
             self.validate_function(defined)?;
         }
-        let translation = translate(self, defined, config, &Unlinked(self))?;
+        let translation = translate(self, defined, config, &Unlinked(self), &Watch::default())?;
         let listing = Listing {
             code: &translation.code,
             starts: &translation.starts,

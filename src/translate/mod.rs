@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::ops::Family;
 use crate::module::{FuncType, GlobalType, LibcFunction, Module, ValType};
+use crate::watch::Watch;
 use emit::Emitter;
 use stack::Item;
 use std::collections::HashMap;
@@ -113,11 +114,12 @@ pub(crate) fn translate(
     defined: usize,
     config: &Config,
     environment: &dyn Environment,
+    watch: &Watch,
 ) -> Result<Translation> {
-    match Translator::run(module, defined, config, environment, false)? {
+    match Translator::run(module, defined, config, environment, watch, false)? {
         Some(translation) => Ok(translation),
         // The frame is larger than 16-bit slot offsets reach: once more, with far slots.
-        None => Translator::run(module, defined, config, environment, true)?
+        None => Translator::run(module, defined, config, environment, watch, true)?
             .ok_or_else(|| Error::msg("internal error: a far frame does not fit")),
     }
 }
@@ -189,6 +191,9 @@ struct Translator<'a> {
     start: u32,
 }
 
+/// Operators between two looks at the watch. One may move a thousand values.
+const OPERATORS_AT_ONCE: usize = 1024;
+
 /// Slots between parameters and other locals that bring far operands near: an instruction has at most four
 /// operands, and each takes up to four on its way (base, index, their sum, the sum again).
 const SCRATCH_SLOTS: usize = 16;
@@ -204,6 +209,7 @@ impl<'a> Translator<'a> {
         defined: usize,
         config: &'a Config,
         environment: &'a dyn Environment,
+        watch: &Watch,
         far: bool,
     ) -> Result<Option<Translation>> {
         let inner = &module.0;
@@ -221,13 +227,14 @@ impl<'a> Translator<'a> {
         for group in body.get_locals_reader().map_err(unreadable)? {
             let (count, ty) = group.map_err(unreadable)?;
             let ty = value_type(ty)?;
+            emit::room_for(&mut locals, count as usize)?;
             locals.resize(locals.len() + count as usize, ty);
         }
         let mut translator = Translator {
             module,
             config,
             environment,
-            out: Emitter::for_body(bytes.len()),
+            out: Emitter::for_body(bytes.len(), config.limits.translation_bytes),
             stack: Vec::new(),
             settled: 0,
             max_height: 0,
@@ -249,7 +256,12 @@ impl<'a> Translator<'a> {
         };
         translator.enter(ty);
         let mut reader = body.get_operators_reader().map_err(unreadable)?;
+        let mut count = 0usize;
         while !reader.eof() {
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(OPERATORS_AT_ONCE) {
+                watch.check()?;
+            }
             let (operator, offset) = reader.read_with_offset().map_err(unreadable)?;
             translator.out.offset = u32::try_from(offset).unwrap_or(u32::MAX);
             if translator.operator(operator)? {
@@ -268,6 +280,7 @@ impl<'a> Translator<'a> {
 
     fn finish(mut self, ty: &FuncType) -> Result<Option<Translation>> {
         self.close_checks(0);
+        self.out.within_limit(0)?;
         self.zero_what_is_read();
         // Code cells never end inside an instruction that is read ahead.
         self.out.emit(Family::Unreachable.form(0), 0);

@@ -217,13 +217,14 @@ impl Translator<'_> {
     /// The u32 at this half of a word is the cell's value plus a constant, plus an offset that does not wrap.
     pub fn relocate(&mut self, word: usize, high: bool, cell: (u32, u32), offset: u32) {
         if let Some((global, _)) = self.cells.get(cell.0 as usize).copied() {
-            self.out.relocations.push(Field {
+            let field = Field {
                 word,
                 high,
                 global,
                 addend: cell.1,
                 offset,
-            });
+            };
+            self.out.budget.push(&mut self.out.relocations, field);
         }
     }
 

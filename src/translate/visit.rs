@@ -40,10 +40,11 @@ impl Translator<'_> {
         if self.dead && !self.opens_or_closes(&operator) {
             return Ok(false);
         }
-        self.out.within_limit()?;
-        super::emit::room_in(&mut self.stack)?;
-        super::emit::room_in(&mut self.blocks)?;
-        super::emit::room_in(&mut self.loops)?;
+        self.out.within_limit(self.stack.len())?;
+        let values = super::emit::MOST_VALUES + 8;
+        self.out.budget.room_in(&mut self.stack, values)?;
+        self.out.budget.room_in(&mut self.blocks, 1)?;
+        self.out.budget.room_in(&mut self.loops, 1)?;
         if let Some((_, count)) = self.checks.last_mut() {
             *count = count.saturating_add(1);
         }
@@ -288,9 +289,14 @@ impl Translator<'_> {
         }
         if let Some(cell) = global.cell {
             let next = self.cells.len() as u32;
+            if self.cell_numbers.try_reserve(1).is_err() {
+                return self.out.budget.fail_without_memory();
+            }
             let number = *self.cell_numbers.entry(cell).or_insert(next);
             if number == next {
-                self.cells.push((cell, global.value as u32));
+                self.out
+                    .budget
+                    .push(&mut self.cells, (cell, global.value as u32));
             }
             let place = Place::Cell {
                 cell: number,

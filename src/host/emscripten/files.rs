@@ -58,7 +58,7 @@ pub(super) fn open_at(
     if path.is_empty() {
         return Err(Errno::Noent);
     }
-    if let Some(stream) = device(system, directory, &path)? {
+    if let Some(stream) = device(system, directory, &path) {
         return open_device(system, stream, flags);
     }
     let write = flags.intersects(OpenFlags::WRITE_ONLY | OpenFlags::READ_WRITE);
@@ -99,7 +99,7 @@ fn descriptor_flags(flags: OpenFlags) -> FdFlags {
 }
 
 /// What a path below `/dev` stands for that no file system has.
-enum Device {
+pub(super) enum Device {
     /// A new stream.
     Stream(Stream),
     /// A descriptor that is open.
@@ -107,13 +107,21 @@ enum Device {
 }
 
 /// The device of a path, unless the guest's own tree has something there.
-fn device(system: &mut System<'_, '_>, directory: i32, path: &str) -> Result<Option<Device>> {
+pub(super) fn device(system: &System<'_, '_>, directory: i32, path: &str) -> Option<Device> {
     let whole = if path.starts_with('/') {
         normal(path)
-    } else if directory == AT_FDCWD && path.contains("dev/") {
+    } else if !["dev/", "fd/", "null", "zero", "random", "std", "tty"]
+        .iter()
+        .any(|part| path.contains(part))
+    {
+        // Most paths are not worth a look at where they begin.
+        return None;
+    } else if directory == AT_FDCWD {
         normal(&format!("{}/{path}", system.kernel.working_directory()))
     } else {
-        return Ok(None);
+        let file = system.kernel.descriptors.get(directory.cast_unsigned());
+        let folder = system.state.directories.get(&file.ok()?.serial)?;
+        normal(&format!("{folder}/{path}"))
     };
     let device = match whole.as_str() {
         "/dev/null" => Device::Stream(Stream::Null),
@@ -122,12 +130,9 @@ fn device(system: &mut System<'_, '_>, directory: i32, path: &str) -> Result<Opt
         "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0" => Device::Descriptor(0),
         "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" | "/dev/tty" => Device::Descriptor(1),
         "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" | "/dev/tty1" => Device::Descriptor(2),
-        _ => return Ok(None),
+        _ => return None,
     };
-    if system.kernel.exists(&whole) {
-        return Ok(None);
-    }
-    Ok(Some(device))
+    (!system.kernel.exists(&whole)).then_some(device)
 }
 
 fn open_device(system: &mut System<'_, '_>, device: Device, flags: OpenFlags) -> Result<u32> {

@@ -163,24 +163,7 @@ pub(super) fn status_at(
 
 /// What `stat` says of the devices that no file system has.
 fn device_status(system: &System<'_, '_>, directory: i32, path: &str) -> Option<Metadata> {
-    let whole = match path.strip_prefix("/dev/") {
-        Some(_) => normal(path),
-        None if directory == AT_FDCWD => return None,
-        None => return None,
-    };
-    let is_device = matches!(
-        whole.as_str(),
-        "/dev/null"
-            | "/dev/zero"
-            | "/dev/urandom"
-            | "/dev/random"
-            | "/dev/stdin"
-            | "/dev/stdout"
-            | "/dev/stderr"
-            | "/dev/tty"
-            | "/dev/tty1"
-    );
-    (is_device && !system.kernel.exists(&whole)).then(|| Metadata {
+    super::files::device(system, directory, path).map(|_| Metadata {
         file_type: FileType::CharacterDevice,
         links: 1,
         ..Metadata::default()

@@ -32,11 +32,20 @@ fn run(
     files: MemoryFiles,
     symbols: impl HostSymbols<Host> + 'static,
 ) -> (Result<i32>, Process<Host>, Store<Host>) {
+    run_with(bytes, kernel.no_preopens().build().unwrap(), files, symbols)
+}
+
+fn run_with(
+    bytes: &[u8],
+    kernel: Kernel,
+    files: MemoryFiles,
+    symbols: impl HostSymbols<Host> + 'static,
+) -> (Result<i32>, Process<Host>, Store<Host>) {
     let engine = Engine::default();
     let module = Module::new(&engine, bytes).unwrap();
     assert!(is_program(&module));
     let host = Host {
-        kernel: kernel.no_preopens().build().unwrap(),
+        kernel,
         emscripten: Emscripten::default(),
     };
     let mut store = Store::new(&engine, host);
@@ -336,4 +345,77 @@ fn inline_javascript_is_refused_with_its_name() {
     let (end, ..) = run(&main, kernel, MemoryFiles::new(), symbols);
     let error = end.unwrap_err().to_string();
     assert!(error.contains("EM_ASM is JavaScript"), "{error}");
+}
+
+/// Opens and looks at paths: those of devices from the root, relative to it and to a descriptor of it.
+const DEVICES: &str = r#"(module
+    (import "env" "__syscall_openat" (func $open (param i32 i32 i32 i32) (result i32)))
+    (import "env" "__syscall_stat64" (func $stat (param i32 i32) (result i32)))
+    (import "env" "__syscall_newfstatat" (func $stat_at (param i32 i32 i32 i32) (result i32)))
+    (import "env" "__syscall_faccessat" (func $access (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (table (export "__indirect_function_table") 1 funcref)
+    (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+    (data (i32.const 1024) "/dev/null\00")
+    (data (i32.const 1056) "dev/null\00")
+    (data (i32.const 1088) "tmp/../dev/./null\00")
+    (data (i32.const 1120) "dev/fd/1\00")
+    (data (i32.const 1152) "dev/nothing\00")
+    (data (i32.const 1184) "/\00")
+    (func $both (param $path i32) (result i32)
+        (if (i32.lt_s (call $open (i32.const -100) (local.get $path) (i32.const 0) (i32.const 0)) (i32.const 0))
+            (then (return (i32.const 1))))
+        (if (call $stat (local.get $path) (i32.const 4096)) (then (return (i32.const 2))))
+        (if (i32.ne (i32.and (i32.load (i32.const 4100)) (i32.const 0xf000)) (i32.const 0x2000))
+            (then (return (i32.const 3))))
+        (call $access (i32.const -100) (local.get $path) (i32.const 4) (i32.const 0)))
+    (func (export "__main_argc_argv") (param i32 i32) (result i32)
+        (local $root i32)
+        (if (call $both (i32.const 1024)) (then (return (i32.const 1))))
+        (if (call $both (i32.const 1056)) (then (return (i32.const 2))))
+        (if (call $both (i32.const 1088)) (then (return (i32.const 3))))
+        (if (call $both (i32.const 1120)) (then (return (i32.const 4))))
+        (if (i32.ne (call $both (i32.const 1152)) (i32.const 1)) (then (return (i32.const 5))))
+        (if (i32.ne (call $stat (i32.const 1152) (i32.const 4096)) (i32.const -44)) (then (return (i32.const 6))))
+        (local.set $root (call $open (i32.const -100) (i32.const 1184) (i32.const 65536) (i32.const 0)))
+        (if (i32.lt_s (call $open (local.get $root) (i32.const 1056) (i32.const 0) (i32.const 0)) (i32.const 0))
+            (then (return (i32.const 7))))
+        (if (call $stat_at (local.get $root) (i32.const 1056) (i32.const 4096) (i32.const 0))
+            (then (return (i32.const 8))))
+        (i32.const 42)))"#;
+
+#[test]
+fn devices_can_be_looked_at_by_every_path_by_which_they_can_be_opened() {
+    let main = wat::parse_str(DEVICES).unwrap();
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let kernel = KernelBuilder::new().arg("main");
+    let (end, ..) = run(&main, kernel, MemoryFiles::new(), symbols);
+    assert_eq!(end.unwrap(), 42);
+}
+
+/// A function that asks to be called again, at once and for ever.
+const ENDLESS: &str = r#"(module
+    (import "env" "emscripten_async_call" (func $later (param i32 i32 i32)))
+    (memory (export "memory") 1)
+    (table (export "__indirect_function_table") 2 funcref)
+    (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+    (elem (i32.const 1) $again)
+    (func $again (param i32)
+        (call $later (i32.const 1) (i32.const 0) (i32.const 0)))
+    (func (export "__main_argc_argv") (param i32 i32) (result i32)
+        (call $again (i32.const 0))
+        (i32.const 0)))"#;
+
+#[test]
+fn events_that_lead_to_one_another_for_ever_end_at_the_deadline() {
+    let main = wat::parse_str(ENDLESS).unwrap();
+    let kernel = KernelBuilder::new().arg("main").no_preopens();
+    let mut kernel = kernel.build().unwrap();
+    let deadline = std::time::Duration::from_millis(50);
+    kernel.set_deadline(std::time::Instant::now().checked_add(deadline));
+    let symbols = EmscriptenSymbols::new(WasiSymbols);
+    let (end, ..) = run_with(&main, kernel, MemoryFiles::new(), symbols);
+    let error = end.unwrap_err();
+    let code = error.trap().map(|trap| trap.code());
+    assert_eq!(code, Some(crate::TrapCode::Interrupted), "{error}");
 }

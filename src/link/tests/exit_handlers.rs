@@ -38,6 +38,44 @@ fn main_with(finalize: &str) -> String {
     )
 }
 
+/// As [`registering`], but by the addresses of the functions: from GOT cells, or asked for with `dlsym`.
+fn registering_by_address(first: i32, second: i32, asks: bool) -> String {
+    let (imports, [cxa_atexit, atexit]) = if asks {
+        (
+            r#"(import "env" "dlsym" (func $dlsym (param i32 i32) (result i32)))"#,
+            [0, 16].map(|offset| {
+                format!(
+                    "(call $dlsym (i32.const 0) (i32.add (global.get $mb) (i32.const {offset})))"
+                )
+            }),
+        )
+    } else {
+        (
+            r#"(import "GOT.func" "__cxa_atexit" (global $cxa_atexit (mut i32)))
+               (import "GOT.func" "atexit" (global $atexit (mut i32)))"#,
+            ["(global.get $cxa_atexit)", "(global.get $atexit)"].map(String::from),
+        )
+    };
+    library(
+        "(mem-info (memory 32 2) (table 2 0))",
+        &format!(
+            r#"{BASES}
+  (import "env" "log" (func $log (param i32)))
+  {imports}
+  (type $three (func (param i32 i32 i32) (result i32)))
+  (type $one (func (param i32) (result i32)))
+  (data (global.get $mb) "__cxa_atexit\00\00\00\00atexit\00")
+  (func $with (param i32) (call $log (local.get 0)))
+  (func $without (call $log (i32.const {second})))
+  (elem (global.get $tb) $with $without)
+  (func (export "address") (result i32) {cxa_atexit})
+  (func (export "__wasm_call_ctors")
+    (drop (call_indirect (type $three) (global.get $tb) (i32.const {first}) (global.get $mb) {cxa_atexit}))
+    (drop (call_indirect (type $one) (i32.add (global.get $tb) (i32.const 1)) {atexit})))"#
+        ),
+    )
+}
+
 /// A library whose constructor registers functions that log `first` (through `__cxa_atexit`) and `second` (`atexit`).
 fn registering(first: i32, second: i32, after: &str) -> String {
     library(
@@ -56,6 +94,42 @@ fn registering(first: i32, second: i32, after: &str) -> String {
     {after})"#
         ),
     )
+}
+
+#[test]
+fn handlers_registered_by_address_run_when_their_library_is_closed_and_never_again() {
+    let (cells, asks) = (
+        registering_by_address(1, 2, false),
+        registering_by_address(3, 4, true),
+    );
+    let main = main_with(FORGETFUL);
+    let list = [("/lib/a.so", &*cells), ("/lib/b.so", &*asks)];
+    let mut world = World::started(&main, &list);
+    for round in 0..3 {
+        for (name, handlers) in [("a.so", [2, 1]), ("b.so", [4, 3])] {
+            let handle = world.open(name).unwrap();
+            assert!(world.log().is_empty(), "{name}");
+            world
+                .process
+                .dlclose(&mut world.store, handle)
+                .expect("closed");
+            assert_eq!(world.log(), handlers, "{name} {round}");
+            world.store.data_mut().log.clear();
+        }
+    }
+    let handles = ["a.so", "b.so"].map(|name| world.open(name).unwrap());
+    // The address is one for all who ask, and main's handlers go to the C library as they are.
+    let addresses = handles.map(|handle| world.call(handle, "address", &[]).unwrap());
+    assert_eq!(addresses[0], addresses[1]);
+    let address = world
+        .symbol(super::super::RTLD_DEFAULT, "__cxa_atexit")
+        .unwrap();
+    assert_eq!(address.cast_signed(), addresses[0]);
+    let before = entries(&world);
+    assert_eq!(world.call_slot(address, &[1, 60, 0]).unwrap(), 0);
+    assert_eq!(entries(&world), before + 1);
+    world.call_main("exit", &[]).unwrap();
+    assert_eq!(world.log(), [60, 4, 3, 2, 1]);
 }
 
 fn entries(world: &World) -> i32 {
@@ -151,6 +225,37 @@ fn what_a_failed_load_registered_runs_when_it_is_taken_back_and_never_again() {
     world.open("b.so").unwrap();
     world.call_main("exit", &[]).unwrap();
     assert_eq!(world.log(), [4, 3], "and never again");
+}
+
+#[test]
+fn a_load_that_is_unwound_runs_handlers_and_one_that_ends_the_process_does_not() {
+    for (host, expected) in [("unwind", &[2, 1][..]), ("end", &[])] {
+        let library = registering(1, 2, &format!("(call ${host})")).replace(
+            r#"(import "env" "log""#,
+            &format!(r#"(import "env" "{host}" (func ${host})) (import "env" "log""#),
+        );
+        let mut world = World::started(&main_with(FORGETFUL), &[("/lib/a.so", &library)]);
+        world.open("a.so").unwrap_err();
+        assert_eq!(world.log(), expected, "{host}");
+        assert!(!world.names().contains(&"a.so".to_string()));
+    }
+}
+
+#[test]
+fn a_handler_that_registers_itself_again_and_fails_does_not_keep_a_failed_load_for_ever() {
+    let library = registering(1, 2, "unreachable").replace(
+        "(func $without (call $log",
+        "(func $without
+            (drop (call $atexit (i32.add (global.get $tb) (i32.const 1))))
+            (call $log (i32.const 5))
+            unreachable
+            (call $log",
+    );
+    let mut world = World::started(&main_with(FORGETFUL), &[("/lib/a.so", &library)]);
+    world.open("a.so").unwrap_err();
+    let log = world.log();
+    assert!(log.contains(&5) && log.len() < 10, "{log:?}");
+    assert!(!world.names().contains(&"a.so".to_string()));
 }
 
 #[test]

@@ -40,6 +40,18 @@ impl ResourceLimiter for Data {
     }
 }
 
+/// An error of the host: whether it only unwinds the guest's stack, as `longjmp` does, or ends the process.
+#[derive(Debug, PartialEq)]
+struct Unwinds(bool);
+
+impl std::fmt::Display for Unwinds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the stack is unwound")
+    }
+}
+
+impl std::error::Error for Unwinds {}
+
 /// `env.log(i32)`, and `env.host_only() -> i32`, whose type the host knows.
 struct TestHost;
 
@@ -57,11 +69,22 @@ impl HostSymbols<Data> for TestHost {
                 caller.data_mut().log.push(value);
             }),
             ("env", "host_only") => Func::wrap(&mut store, || 77i32),
+            ("env", "unwind") => {
+                Func::wrap(&mut store, || Err::<(), _>(Error::host(Unwinds(true))))
+            }
+            ("env", "end") => Func::wrap(&mut store, || Err::<(), _>(Error::host(Unwinds(false)))),
             // One for each type, as stubs of an ABI are.
             ("env", "any") => Func::new(&mut store, ty.clone(), |_, _, _| Ok(())),
             _ => return None,
         };
         (func.ty(&store) == *ty).then_some(func)
+    }
+
+    fn goes_on_after(&self, error: &Error) -> bool {
+        match error.kind() {
+            crate::ErrorKind::Host(error) => error.downcast_ref() == Some(&Unwinds(true)),
+            _ => false,
+        }
     }
 
     fn signature(&self, _module: &str, name: &str) -> Option<FuncType> {

@@ -535,3 +535,29 @@ fn runtime_paths_and_searches_have_limits() {
     );
     assert!(text.len() < 100_000);
 }
+
+#[test]
+fn repeated_loop_heads_take_time_in_proportion_to_their_number() {
+    // Each loop begins with a look at a GOT cell, which the jump back repeats.
+    let time = |count: usize| {
+        let body = "(block (loop (br_if 1 (i32.load (global.get $cell))) (br 0)))".repeat(count);
+        let lib = library(
+            "(mem-info (memory 4 2) (table 0 0))",
+            &format!(
+                r#"{BASES}
+                (import "GOT.mem" "datum" (global $cell (mut i32)))
+                (global (export "datum") i32 (i32.const 0))
+                (data (global.get $mb) "\01")
+                (func (export "run") (result i32) {body} (i32.const 42))"#
+            ),
+        );
+        let mut world = World::started(&main_module("", ""), &[("/lib/loops.so", &lib)]);
+        let handle = world.open("loops.so").unwrap();
+        let start = std::time::Instant::now();
+        assert_eq!(world.call(handle, "run", &[]).unwrap(), 42);
+        start.elapsed()
+    };
+    time(1_000);
+    let [few, many] = [10_000, 120_000].map(time);
+    assert!(many < few * 60, "{few:?} and {many:?}");
+}

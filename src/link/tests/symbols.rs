@@ -452,3 +452,47 @@ fn thread_local_data_gets_a_block_before_the_constructors() {
     world.open("t.so").unwrap();
     assert_eq!(world.log(), [15, 4]);
 }
+
+#[test]
+fn a_library_whose_thread_local_data_would_lie_at_address_0_is_refused() {
+    // What clang and wasm-ld 22 make of `-matomics` without `--shared-memory`, with and without names.
+    let features = |features: &str| format!("(@custom \"target_features\" \"{features}\")");
+    let text = |name: &str, mutable: &str, features: &str| {
+        library(
+            "(mem-info (memory 8 2))",
+            &format!(
+                r#"(import "env" "memory" (memory 0)) (import "env" "__memory_base" (global $mb i32))
+                   (global {name} {mutable} (i32.const 0))
+                   (data (global.get $mb) "\07\00\00\00\00\00\00\00")
+                   (func (export "where") (result i32) (i32.add (global.get 1) (i32.const 4)))
+                   {features}"#
+            ),
+        )
+    };
+    let (atomics, none) = (features("\\01+\\07atomics"), features("\\01+\\08sign-ext"));
+    for (name, mutable, features, refused) in [
+        ("$__tls_base", "i32", &*atomics, true),
+        ("$__tls_base", "i32", "", true),
+        ("", "i32", &atomics, true),
+        // The loader sets it.
+        ("$__tls_base", "(mut i32)", &atomics, false),
+        ("$other", "i32", &atomics, false),
+        ("", "i32", &none, false),
+        ("", "i32", "", false),
+        (r#"(export "table_size")"#, "i32", &atomics, false),
+    ] {
+        // The name of a function keeps the name section where no global is named.
+        let library = text(name, mutable, features);
+        let mut world = World::started(&main_module("", ""), &[("/lib/t.so", &library)]);
+        match world.open("t.so") {
+            Ok(_) => assert!(!refused, "{name} {mutable} {features}"),
+            Err(error) => {
+                assert!(refused, "{error}");
+                let text = error.to_string();
+                for part in ["t.so", "`__tls_base` is the constant 0", "-matomics"] {
+                    assert!(text.contains(part), "{text}");
+                }
+            }
+        }
+    }
+}

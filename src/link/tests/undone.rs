@@ -124,6 +124,32 @@ fn is_trap(error: &Error, code: TrapCode) -> bool {
 }
 
 #[test]
+fn a_deadline_ends_the_validation_of_a_library() {
+    // Blocks that take a thousand values, on a stack deeper than the quick check keeps: seconds of work.
+    let numbers = "i32 ".repeat(1_000);
+    let library = library(
+        "(mem-info (memory 0 0) (table 0 0))",
+        &format!(
+            "{BASES} (type $wide (func (param {numbers}) (result {numbers}))) (func {} {} {})",
+            "i32.const 0 ".repeat(5_000),
+            "block (type $wide) end ".repeat(300_000),
+            "drop ".repeat(5_000)
+        ),
+    );
+    let mut world = interruptible(&main_module("", CXA), &[("/lib/slow.so", &library)]);
+    let before = world.picture();
+    let deadline = Duration::from_millis(100);
+    world.store.set_deadline(Some(deadline)).unwrap();
+    let start = std::time::Instant::now();
+    let error = world.open("slow.so").unwrap_err();
+    assert!(is_trap(&error, TrapCode::Interrupted), "{error}");
+    let time = start.elapsed();
+    assert!(time < Duration::from_millis(1_500), "{time:?}");
+    world.store.set_deadline(None).unwrap();
+    assert_eq!(world.picture(), before);
+}
+
+#[test]
 fn a_stopped_guest_runs_neither_destructors_nor_its_allocator() {
     let endless = registering("(loop $l (br $l))");
     let good = registering("");

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::{ConstExpr, ConstOp, ExportItem, ModuleInner, RefType, ValType};
+use crate::watch::Watch;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -21,8 +22,17 @@ const EXTERN: Type = 6;
 /// Every type as a list of one.
 static ONE: [[Type; 1]; 7] = [[ANY], [I32], [I64], [F32], [F64], [FUNC], [EXTERN]];
 
+/// Operators between two looks at the watch.
+const OPERATORS_AT_ONCE: usize = 1 << 14;
+
+/// Most values that the targets of one jump table take along, all together: each is looked at.
+pub(in super::super) const MOST_TABLE_VALUES: usize = 1 << 24;
+
 /// Deepest operand stack that is judged here.
 const STACK: usize = 1 << 12;
+
+/// Types of a list that are looked at one by one; of longer ones all together.
+const FEW: usize = 8;
 
 /// Longest body, most locals: the limits of the validator.
 const MOST_BYTES: usize = 7_654_321;
@@ -287,6 +297,7 @@ pub(in super::super) fn accepts(
     body: &[u8],
     ty: u32,
     scratch: &mut Scratch,
+    watch: &Watch,
 ) -> bool {
     if body.len() > MOST_BYTES {
         return false;
@@ -308,6 +319,7 @@ pub(in super::super) fn accepts(
         frames: &mut scratch.frames,
         locals: &mut scratch.locals,
         ty,
+        watch,
     };
     checker.body().is_some()
 }
@@ -329,6 +341,7 @@ struct Checker<'a> {
     locals: &'a mut Vec<Type>,
     /// The function's type.
     ty: u32,
+    watch: &'a Watch,
 }
 
 impl<'a> Checker<'a> {
@@ -351,7 +364,15 @@ impl<'a> Checker<'a> {
             unreachable: false,
         });
         while !self.frames.is_empty() {
-            self.operator()?;
+            // The watch is looked at every so many operators, of which none takes long.
+            for _ in 0..OPERATORS_AT_ONCE {
+                self.operator()?;
+                if self.frames.is_empty() {
+                    return (self.at == self.bytes.len()).then_some(());
+                }
+            }
+            // Whoever decides on bodies that are declined looks at the watch first.
+            self.watch.check().ok()?;
         }
         (self.at == self.bytes.len()).then_some(())
     }
@@ -443,14 +464,41 @@ impl<'a> Checker<'a> {
 
     #[inline(always)]
     fn pop_all(&mut self, types: &[Type]) -> Option<()> {
+        if types.len() > FEW {
+            return self.pop_many(types);
+        }
         for ty in types.iter().rev() {
             self.pop(*ty)?;
         }
         Some(())
     }
 
+    /// As [`Checker::pop_all`], all at once where the stack holds just these types: a block may take and give a thousand
+    /// values, and there may be as many such blocks as a body has room for.
+    #[inline(never)]
+    fn pop_many(&mut self, types: &[Type]) -> Option<()> {
+        let own = self.top.checked_sub(self.height)?;
+        // Of code that cannot be reached, what is not on the stack fits anyway.
+        let (missing, here) = types.split_at(types.len().saturating_sub(own));
+        if !missing.is_empty() && !self.unreachable {
+            return None;
+        }
+        let below = self.top.checked_sub(here.len())?;
+        let found = self.stack.get(below..self.top)?;
+        let fits = |(found, ty): (&Type, &Type)| found == ty || *found == ANY;
+        (found == here || found.iter().zip(here).all(fits)).then_some(())?;
+        self.top = below;
+        Some(())
+    }
+
     #[inline(always)]
     fn push_all(&mut self, types: &[Type]) -> Option<()> {
+        if types.len() > FEW {
+            let top = self.top.checked_add(types.len())?;
+            self.stack.get_mut(self.top..top)?.copy_from_slice(types);
+            self.top = top;
+            return Some(());
+        }
         for ty in types {
             self.push(*ty)?;
         }
@@ -580,6 +628,15 @@ impl<'a> Checker<'a> {
             let types = self.label(target)?;
             if *arity.get_or_insert(types.len()) != types.len() {
                 return None;
+            }
+            if types.len() > FEW {
+                if types.len().checked_mul(count as usize)? > MOST_TABLE_VALUES {
+                    return None;
+                }
+                let top = self.top;
+                self.pop_many(types)?;
+                self.top = top;
+                continue;
             }
             for (below, ty) in types.iter().rev().enumerate() {
                 if self.top > self.height + below {

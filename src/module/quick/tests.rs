@@ -4,6 +4,7 @@ use super::super::parse::{quickly, thoroughly};
 use super::super::quick::body::{Context, Scratch, accepts};
 use super::super::{Module, ModuleInner, SegmentMode};
 use crate::config::{Config, Engine};
+use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 
 /// All that both ways say of a module.
@@ -81,10 +82,10 @@ fn the_quick_way_reads_what_compilers_make_as_the_thorough_one_does() {
     let mut read = 0;
     for file in files {
         let bytes = std::fs::read(&file).unwrap();
-        let Ok(mut thorough) = thoroughly(&engine, &bytes, None) else {
+        let Ok(mut thorough) = thoroughly(&engine, &bytes, None, &Watch::default()) else {
             continue;
         };
-        let quick = quickly(&engine, &bytes, None);
+        let quick = quickly(&engine, &bytes, None, &Watch::default());
         let Some(Ok(mut quick)) = quick else {
             panic!("{} was declined", file.display());
         };
@@ -118,6 +119,7 @@ fn verdicts(text: &str) -> Vec<bool> {
             &inner.bytes[body.clone()],
             *ty,
             &mut scratch,
+            &Watch::default(),
         )
     };
     bodies.map(verdict).collect()
@@ -239,4 +241,67 @@ fn numbers_that_are_longer_than_their_type_are_not_accepted() {
     ] {
         assert_eq!(module(operators), valid, "{operators:x?}");
     }
+}
+
+#[test]
+fn long_lists_of_types_are_judged_like_short_ones() {
+    // Twelve values at once; of the wrong ones, one of them is another type or missing.
+    let many = "i32 i32 i64 i32 f32 i32 i32 i64 i32 i32 f64 i32";
+    let consts = |types: &str| {
+        let values: Vec<String> = types
+            .split(' ')
+            .map(|ty| format!("({ty}.const 1)"))
+            .collect();
+        values.concat()
+    };
+    let module = |bodies: &[String]| {
+        let bodies: Vec<String> = bodies.iter().map(|body| format!("(func {body})")).collect();
+        let text = format!(
+            "(module (type $many (func (param {many}) (result {many})))
+             (func $callee (type $many) (unreachable)) {})",
+            bodies.concat()
+        );
+        verdicts(&text)
+    };
+    let (all, drops) = (consts(many), "drop ".repeat(12));
+    let wrong = consts(&many.replace("f32", "i32"));
+    let few = consts(&many[4..]);
+    let good = [
+        format!("{all} (block (type $many)) {drops}"),
+        format!("{all} (loop (type $many)) (call $callee) {drops}"),
+        format!("{all} (block (type $many) (br 0)) {drops}"),
+        format!("{all} (i32.const 1) (if (type $many) (then) (else (call $callee))) {drops}"),
+        format!(
+            "{all} (block (type $many) (block (type $many) (br_table 0 1 0 (i32.const 1)))) {drops}"
+        ),
+        format!("{all} (block (type $many) (br_if 0 (i32.const 1))) {drops}"),
+        // What is missing in code that cannot be reached fits.
+        format!("(unreachable) {few} (block (type $many)) {drops}"),
+        format!("(unreachable) (block (type $many)) {drops}"),
+        format!(
+            "(unreachable) (select) (i32.const 1) (block (type $many) (br_table 0 0 (i32.const 1))) {drops}"
+        ),
+    ];
+    let verdicts = module(&good);
+    assert_eq!(verdicts, vec![true; verdicts.len()]);
+    let bad = [
+        format!("{wrong} (block (type $many)) {drops}"),
+        format!("{few} (block (type $many)) {drops}"),
+        format!("{all} (block (type $many) (drop) (f32.const 1)) {drops}"),
+        format!("{all} (block (type $many) (drop)) {drops}"),
+        format!("{all} (block (type $many) (i32.const 1)) {drops}"),
+        format!("{all} (block {drops})"),
+        format!("(unreachable) {wrong} (call $callee) {drops}"),
+        format!(
+            "(unreachable) (i32.const 7) {wrong} (block (type $many) {drops} (br_table 0 0 (i32.const 1))) {drops}"
+        ),
+        format!(
+            "{all} (block (type $many) (drop) (f32.const 1) (br_table 0 0 (i32.const 1))) {drops}"
+        ),
+        format!("{all} (block (type $many) (drop) (br_table 0 0 (i32.const 1))) {drops}"),
+    ];
+    let verdicts = module(&bad);
+    let mut expected = vec![false; bad.len() + 1];
+    expected[0] = true;
+    assert_eq!(verdicts, expected);
 }
