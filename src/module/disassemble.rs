@@ -371,7 +371,8 @@ end";
                 (type $wide (func (param {numbers})))
                 (table 1 funcref)
                 (func ${long} (export "{long}"))
-                (func {} (drop (global.get $imported)) (block (type $wide) unreachable)
+                (func {} (drop (global.get $imported)) (unreachable)
+                    (block (type $wide) unreachable)
                     (unreachable) (call_indirect (type $wide))))"#,
             format!("(call ${long})").repeat(2_000)
         ))

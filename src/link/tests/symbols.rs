@@ -461,9 +461,9 @@ fn a_library_whose_thread_local_data_would_lie_at_address_0_is_refused() {
         library(
             "(mem-info (memory 8 2))",
             &format!(
-                r#"(import "env" "memory" (memory 0)) (import "env" "__memory_base" (global $mb i32))
+                r#"(import "env" "memory" (memory 0)) (import "env" "__memory_base" (global i32))
                    (global {name} {mutable} (i32.const 0))
-                   (data (global.get $mb) "\07\00\00\00\00\00\00\00")
+                   (data (global.get 0) "\07\00\00\00\00\00\00\00")
                    (func (export "where") (result i32) (i32.add (global.get 1) (i32.const 4)))
                    {features}"#
             ),
@@ -481,7 +481,6 @@ fn a_library_whose_thread_local_data_would_lie_at_address_0_is_refused() {
         ("", "i32", "", false),
         (r#"(export "table_size")"#, "i32", &atomics, false),
     ] {
-        // The name of a function keeps the name section where no global is named.
         let library = text(name, mutable, features);
         let mut world = World::started(&main_module("", ""), &[("/lib/t.so", &library)]);
         match world.open("t.so") {
