@@ -263,10 +263,11 @@ pub fn through(group: &mut Group, ty: Ty) {
                 locals: vec![Ty::I32, ty],
                 result: ty,
                 body: vec![
+                    // First, so that it does not join the copies of the arguments.
+                    Stmt::Set(2, Expr::i32(target)),
                     at(64, 8, target),
                     at(64, 12, 256),
                     at(256, 4, target),
-                    Stmt::Set(2, Expr::i32(target)),
                 ],
                 value: Expr::CallIndirect {
                     like: target as u32,
