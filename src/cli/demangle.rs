@@ -54,18 +54,27 @@ pub fn shown(name: &str, readable: bool) -> String {
 
 pub(super) use crate::module::printable;
 
-/// A message in which symbols between backticks are followed by their readable names.
+/// A message in which symbols between backticks are followed by their readable names. Names are the guest's: what they hold
+/// besides text is written as escapes, so that no name draws lines or commands the terminal.
 pub fn in_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (number, part) in text.split('`').enumerate() {
         if number > 0 {
             out.push('`');
         }
-        out.push_str(part);
-        if number % 2 == 1
-            && let Some(name) = demangle(part)
-        {
-            let _ = write!(out, "` = `{name}");
+        if number % 2 == 1 {
+            out.push_str(&printable(part));
+            if let Some(name) = demangle(part) {
+                let _ = write!(out, "` = `{}", printable(&name));
+            }
+            continue;
+        }
+        // A name with a backtick ends up here, too.
+        for (line, text) in part.split('\n').enumerate() {
+            if line > 0 {
+                out.push('\n');
+            }
+            out.push_str(&printable(text));
         }
     }
     out
@@ -74,6 +83,16 @@ pub fn in_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_in_messages_command_no_terminal() {
+        let text = in_text(
+            "undefined function `a\u{1b}[31m\nfake: line`, wanted by `b\r.so`:\n  at \u{1b}x",
+        );
+        assert!(!text.contains(['\u{1b}', '\r']), "{text:?}");
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(text.contains("fake: line`, wanted by `b"), "{text:?}");
+    }
 
     #[test]
     fn cpp_and_rust_names_become_readable() {

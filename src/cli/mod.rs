@@ -70,6 +70,7 @@ pub fn main() -> ExitCode {
             Err(error) => {
                 eprintln!("dynlink: {}", demangle::in_text(&error.to_string()));
                 if let (ErrorKind::Link(_), Some(file)) = (error.kind(), options.file.to_str()) {
+                    let file = demangle::printable(file);
                     eprintln!(
                         "Run `dynlink check {file}` to see everything that is wrong at once."
                     );

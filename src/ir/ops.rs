@@ -678,16 +678,6 @@ impl Op {
         (first..first + PAIRS.len()).contains(&self.family())
     }
 
-    /// Whether it surely leaves its result in the integer accumulator.
-    pub fn makes_integer(self) -> bool {
-        let family = self.family();
-        let between =
-            |first: Family, last: Family| (first as usize..=last as usize).contains(&family);
-        let plain = between(Family::I32Clz, Family::I64ExtendI32U)
-            || between(Family::I32Load, Family::I64Load32U);
-        plain || (!self.takes_floats() && (self.has_operand_forms() || self.is_pair()))
-    }
-
     /// Whether operands that may be in an accumulator are floats.
     pub fn takes_floats(self) -> bool {
         let family = self.family() as u16;

@@ -275,7 +275,10 @@ impl<T: 'static> Planner<'_, T> {
         name: Name<'_>,
     ) -> Option<CellTarget> {
         let is_function = kind == CellKind::Function;
-        if importer.traced || (is_function && self.process.0.host.overrides("env", name.text)) {
+        if importer.traced
+            || (is_function
+                && (may_register(name.text) || self.process.0.host.overrides("env", name.text)))
+        {
             return None;
         }
         let (found, _) = self.look(importer, candidate, name)?;
@@ -473,7 +476,7 @@ impl<T: 'static> Planner<'_, T> {
         let Symbol::Function { func, .. } = found.symbol else {
             return None;
         };
-        if !matches!(name, "atexit" | "__cxa_atexit") {
+        if !may_register(name) {
             return None;
         }
         let ty = {

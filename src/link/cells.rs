@@ -84,6 +84,9 @@ impl<T: 'static> Process<T> {
                 let first = match seen {
                     Glance::Known(first) => first,
                     Glance::Full | Glance::Other => {
+                        // Who asks for a slot must see those that are left of the run.
+                        let Run { base, left } = std::mem::take(run);
+                        state.slots.add(base, left);
                         drop(state);
                         let value = self.cell_value(store, cell.target)?;
                         state = self.state();

@@ -3,22 +3,21 @@
 #![forbid(unsafe_code)]
 
 use super::process::Process;
-use crate::module::{FuncType, Hashed, Name};
+use crate::module::{FuncType, Name};
 use crate::runtime::{Func, StoreContextMut};
 use std::collections::HashMap;
 
 /// The functions so far.
 #[derive(Default)]
 pub(crate) struct HostFunctions {
-    /// By the hash of the name; there are few of one name.
-    by_name: HashMap<u64, Vec<HostFunction>, Hashed>,
+    /// By the hash of the name and the type: guests choose how many types they want one name with.
+    by_name: HashMap<(u64, FuncType), Vec<HostFunction>>,
     len: usize,
 }
 
 struct HostFunction {
     from: Box<str>,
     name: Box<str>,
-    ty: FuncType,
     func: Func,
 }
 
@@ -28,36 +27,33 @@ impl HostFunctions {
         self.len
     }
 
-    fn place(&self, from: &str, name: Name<'_>, ty: &FuncType) -> Option<usize> {
-        self.by_name
-            .get(&name.hash)?
-            .iter()
-            .position(|known| *known.name == *name.text && *known.from == *from && known.ty == *ty)
-    }
-
     /// The function of this name and type.
     pub fn get(&self, from: &str, name: Name<'_>, ty: &FuncType) -> Option<Func> {
-        let place = self.place(from, name, ty)?;
-        let known = self.by_name.get(&name.hash)?.get(place)?;
+        let list = self.by_name.get(&(name.hash, ty.clone()))?;
+        let known = list.iter().find(|known| known.is(from, name))?;
         Some(known.func)
     }
 
     /// Enters a function, in place of the one that is there.
     fn insert(&mut self, from: &str, name: Name<'_>, ty: &FuncType, func: Func) {
-        let place = self.place(from, name, ty);
-        let list = self.by_name.entry(name.hash).or_default();
-        match place.and_then(|place| list.get_mut(place)) {
+        let list = self.by_name.entry((name.hash, ty.clone())).or_default();
+        match list.iter_mut().find(|known| known.is(from, name)) {
             Some(known) => known.func = func,
             None => {
                 self.len += 1;
                 list.push(HostFunction {
                     from: from.into(),
                     name: name.text.into(),
-                    ty: ty.clone(),
                     func,
                 });
             }
         }
+    }
+}
+
+impl HostFunction {
+    fn is(&self, from: &str, name: Name<'_>) -> bool {
+        *self.name == *name.text && *self.from == *from
     }
 }
 

@@ -42,11 +42,18 @@ impl<T: 'static> Process<T> {
             .memory()
             .ok_or_else(|| Error::msg(format!("{what} needs memory, but the process has none")))?;
         self.step()?;
-        let place = match self.allocator(store) {
-            Some((call, func)) => self.allocate(store, call, func, size, align, what)?,
-            None => self.take_pages(store, memory, size, align, what)?,
+        let (place, used) = match self.allocator(store) {
+            Some((call, func)) => (
+                self.allocate(store, call, func, size, align, what)?,
+                u64::MAX,
+            ),
+            None => {
+                // Pages that are new are zero; a huge library must not touch them.
+                let before = memory_bytes(&*store, memory);
+                (self.take_pages(store, memory, size, align, what)?, before)
+            }
         };
-        if !fill_zero(store, memory, place) {
+        if !fill_zero(store, memory, place, used) {
             self.give_back_memory(store, place, false)?;
             return Err(Error::msg(format!(
                 "the guest's allocator gave {:#x} as the address of {size} bytes, which is outside of the memory",
@@ -221,11 +228,12 @@ impl<T: 'static> Process<T> {
     }
 }
 
-/// Zeroes a place; says no if it is not all within the memory.
+/// Zeroes the part of a place below this address; says no if the place is not all within the memory.
 fn fill_zero(
     store: &mut impl crate::runtime::AsContextMut,
     memory: Memory,
     place: MemoryPlace,
+    used: u64,
 ) -> bool {
     let end = range_end(u64::from(place.base), u64::from(place.size));
     let range = usize::try_from(place.base)
@@ -233,7 +241,11 @@ fn fill_zero(
         .zip(end.and_then(|end| usize::try_from(end).ok()));
     match range.and_then(|(start, end)| memory.data_mut(store).get_mut(start..end)) {
         Some(bytes) => {
-            bytes.fill(0);
+            let used = used.saturating_sub(u64::from(place.base));
+            let used = usize::try_from(used).unwrap_or(usize::MAX).min(bytes.len());
+            if let Some(bytes) = bytes.get_mut(..used) {
+                bytes.fill(0);
+            }
             true
         }
         None => false,

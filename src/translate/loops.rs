@@ -6,13 +6,15 @@
 //! in the accumulator, the first instruction that reads it takes it from there: its form changes in place. The way into the loop
 //! has to bring the local in the accumulator too: it was just computed, or it is copied to its slot right before the
 //! loop, and that copy keeps it in the accumulator as well.
+//!
+//! A step of a counter before the reader ends it, although it could be made to leave the accumulator alone: measured, that
+//! was 0.90 of the time in one build and 1.09 in another.
 
 use super::Translator;
 use super::access::address;
 use super::copies::form;
 use super::fuse::operands;
 use crate::ir::ops::{BRANCH, Family, Op};
-use smallvec::SmallVec;
 
 /// What a loop remembers of its start and of the branches back to it.
 #[derive(Clone, Copy)]
@@ -73,43 +75,30 @@ impl Translator<'_> {
             return;
         }
         let slot = u64::from(self.local_slot(local));
-        let Some((first, sums)) = self.first_reader(start, slot) else {
+        let Some(first) = self.first_reader(start, slot) else {
             return;
         };
-        let op = self.out.op(first);
         let Some(taken) = self.with_accumulator(first, slot) else {
             return;
         };
-        // What follows may want a sum in the accumulator, unless this instruction overwrites it.
-        if !(sums.is_empty() || op.makes_integer()) {
-            return;
-        }
         if head.entry != Some(local) && !self.copy_keeps(head, slot) {
             return;
         }
         let (op, word) = taken;
         self.out.code[first] = u64::from(op.0);
         self.out.code[first + 1] = word;
-        for sum in sums {
-            self.out.code[sum] = u64::from(Family::AddSlot.form(0).0);
-        }
     }
 
-    /// The first instruction of the loop that is not one which leaves the accumulator alone, or can: and those that can.
-    fn first_reader(
-        &self,
-        start: usize,
-        slot: u64,
-    ) -> Option<(usize, SmallVec<[usize; LOOKED_AT]>)> {
+    /// The first instruction of the loop that is not one which leaves the accumulator alone.
+    fn first_reader(&self, start: usize, slot: u64) -> Option<usize> {
         let first = self.out.starts.binary_search(&(start as u32)).ok()?;
-        let mut sums = SmallVec::new();
         for start in self.out.starts.get(first..)?.iter().take(LOOKED_AT + 1) {
             let start = *start as usize;
             let op = self.out.op(start);
             let word = self.out.code[start + 1];
             let writes = |target: u64| target & 0xffff == slot;
             if op == Family::Copy.form(form::SLOT) && word >> 16 & 0xffff == slot {
-                return Some((start, sums));
+                return Some(start);
             }
             if op.is(Family::Check) {
                 continue;
@@ -118,11 +107,8 @@ impl Translator<'_> {
                 !writes(word)
             } else if let Some(targets) = self.out.copy_targets(start) {
                 !targets.iter().any(|target| writes(*target))
-            } else if op == Family::I32Add.form(operands::SI + 1) && word >> 16 & 0xffff != slot {
-                sums.push(start);
-                !writes(word)
             } else {
-                return Some((start, sums));
+                return Some(start);
             };
             if !passed {
                 return None;

@@ -448,7 +448,7 @@ fn the_trace_tells_bindings_and_constructors() {
         r#"(needed "c.so")"#,
         r#"(import "env" "bump" (func (result i32)))"#,
     );
-    let mut world = World::started(
+    let mut world = World::started_telling_bindings(
         &main_module("", ""),
         &[("/lib/c.so", &counter), ("/lib/user.so", &user)],
     );

@@ -98,13 +98,19 @@ fn registering(first: i32, second: i32, after: &str) -> String {
 
 #[test]
 fn handlers_registered_by_address_run_when_their_library_is_closed_and_never_again() {
+    for start in [World::started, World::started_telling_bindings] {
+        handlers_registered_by_address(start);
+    }
+}
+
+fn handlers_registered_by_address(start: fn(&str, &[(&str, &str)]) -> World) {
     let (cells, asks) = (
         registering_by_address(1, 2, false),
         registering_by_address(3, 4, true),
     );
     let main = main_with(FORGETFUL);
     let list = [("/lib/a.so", &*cells), ("/lib/b.so", &*asks)];
-    let mut world = World::started(&main, &list);
+    let mut world = start(&main, &list);
     for round in 0..3 {
         for (name, handlers) in [("a.so", [2, 1]), ("b.so", [4, 3])] {
             let handle = world.open(name).unwrap();

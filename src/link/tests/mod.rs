@@ -173,6 +173,11 @@ impl World {
     }
 
     fn with_config(config: Config, profile: Profile, files: MemoryFiles) -> World {
+        World::telling(TraceTopics::INIT, config, profile, files)
+    }
+
+    /// A world that tells these topics. Bindings that are told take another way than those that are not.
+    fn telling(topics: TraceTopics, config: Config, profile: Profile, files: MemoryFiles) -> World {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let sink = lines.clone();
         World {
@@ -183,7 +188,7 @@ impl World {
                 .host(TestHost)
                 .library_path("/lib")
                 .trace(
-                    TraceTopics::INIT | TraceTopics::BINDINGS,
+                    topics,
                     Arc::new(move |_, line| sink.lock().unwrap().push(line.to_string())),
                 )
                 .build(),
@@ -202,6 +207,14 @@ impl World {
     /// A started world.
     fn started(main: &str, list: &[(&str, &str)]) -> World {
         let mut world = World::new(Profile::default(), list);
+        world.start(main).unwrap();
+        world
+    }
+
+    /// The same; it tells bindings, too.
+    fn started_telling_bindings(main: &str, list: &[(&str, &str)]) -> World {
+        let topics = TraceTopics::INIT | TraceTopics::BINDINGS;
+        let mut world = World::telling(topics, Config::default(), Profile::default(), files(list));
         world.start(main).unwrap();
         world
     }

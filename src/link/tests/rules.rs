@@ -328,7 +328,7 @@ fn a_trace_of_bindings_tells_names_that_are_defined_twice() {
         ("/lib/second.so", &*second),
         ("/lib/user.so", &*user),
     ];
-    let mut world = World::started(&main_module("", ""), &list);
+    let mut world = World::started_telling_bindings(&main_module("", ""), &list);
     world.open("user.so").unwrap();
     let lines = world.lines.lock().unwrap().clone();
     let wanted = [
