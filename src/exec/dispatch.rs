@@ -41,7 +41,10 @@ macro_rules! handler {
             // start, behind the limit lies the red zone, and a function with a larger frame checked that first),
             // `mem` and `len` are base and length of the function's memory 0, `ctx` is the running thread's state,
             // and addresses in operands are those of live records.
-            unsafe { $body }
+            unsafe {
+                $crate::exec::dispatch::at_line();
+                $body
+            }
         }
         $(#[$meta])*
         #[cfg(not(target_arch = "x86_64"))]
@@ -50,11 +53,26 @@ macro_rules! handler {
             $ip: *const u8, $sp: *mut u8, $mem: *mut u8, $len: usize, $ctx: *mut Ctx, $acc: u64, $facc: $crate::runtime::records::Floats,
         ) -> u64 {
             // SAFETY: as above.
-            unsafe { $body }
+            unsafe {
+                $crate::exec::dispatch::at_line();
+                $body
+            }
         }
     };
 }
 pub(crate) use handler;
+
+/// Makes the handler that holds this start at a cache line: the assembler aligns a section as its strictest directive
+/// asks, and each function has a section. Here it fills one byte at most. With handlers wherever they
+/// happened to come to lie, the workloads took 1.13 times as long, and what changed one moved all others.
+#[inline(always)]
+pub(in crate::exec) fn at_line() {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    // SAFETY: a directive of the assembler, which stands for at most one instruction that does nothing.
+    unsafe {
+        core::arch::asm!(".p2align 6,,1", options(nomem, nostack, preserves_flags));
+    }
+}
 
 /// A way to reach the next instruction.
 pub(crate) trait Dispatch: 'static {
