@@ -23,6 +23,7 @@ pub fn names() -> Vec<String> {
     }
     for ty in [Ty::I32, Ty::I64] {
         names.push(format!("carried-{}", ty.name()));
+        names.push(format!("regained-{}", ty.name()));
     }
     for family in [
         "counted-loops",
@@ -70,6 +71,7 @@ pub fn build(name: &str) -> Group {
         "fused" => fused(&mut group, random),
         "carried" => loops::carried(&mut group, random, ty),
         "pairs" => pairs::pairs(&mut group, random, ty),
+        "regained" => pairs::regained(&mut group, random, ty),
         "selects" => pairs::selects(&mut group, random),
         "neighbours" => pairs::neighbours(&mut group, random),
         "other-memory" => other_memory(&mut group, random),

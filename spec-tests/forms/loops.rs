@@ -56,14 +56,17 @@ enum Between {
     OwnStep,
     /// A constant and a copy.
     Copies,
+    /// Arithmetic whose result is needed later.
+    Arithmetic,
 }
 
-const BETWEENS: [Between; 5] = [
+const BETWEENS: [Between; 6] = [
     Between::Nothing,
     Between::Step,
     Between::UsedStep,
     Between::OwnStep,
     Between::Copies,
+    Between::Arithmetic,
 ];
 
 /// Readers of every kind and operator in every surrounding, and every first value.
@@ -78,7 +81,7 @@ pub fn carried(group: &mut Group, random: &mut Random, ty: Ty) {
             };
             for first in firsts {
                 for between in BETWEENS {
-                    if !all && between as usize != turn % 2 && between as usize != 2 + turn % 3 {
+                    if !all && between as usize != turn % 2 && between as usize != 2 + turn % 4 {
                         continue;
                     }
                     let made = carrying(random, ty, *first, between, reader.clone());
@@ -127,6 +130,18 @@ pub fn carried(group: &mut Group, random: &mut Random, ty: Ty) {
                     vec![Stmt::Set(local(ty, 1), pair)],
                     place == 0,
                 );
+                // Two readers, the first of which need not have its result in the accumulator.
+                let kept = if ty == Ty::I32 {
+                    param(ty, 0)
+                } else {
+                    param(ty, 2)
+                };
+                let again = Expr::op(&format!("{}.mul", ty.name()), carried(), other());
+                let readers = vec![
+                    Stmt::Set(kept, made.clone()),
+                    Stmt::Set(local(ty, 1), again),
+                ];
+                add(group, random, "two readers", readers, place == 2);
             } else {
                 add(
                     group,
@@ -267,6 +282,10 @@ fn carrying(
             Stmt::Set(param(Ty::I64, 2), Expr::Const(Ty::I64, 1 << 40)),
             Stmt::Set(second, Expr::Local(param(ty, 1))),
         ],
+        Between::Arithmetic => vec![Stmt::Set(
+            second,
+            op("shl", Expr::Local(param(ty, 1)), constant(3)),
+        )],
     };
     inside.extend(reader);
     if !matches!(between, Between::Step | Between::UsedStep) {

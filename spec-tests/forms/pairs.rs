@@ -82,6 +82,44 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
     }
 }
 
+/// A local that was just computed is wanted again behind arithmetic whose result waits in its slot.
+pub fn regained(group: &mut Group, random: &mut Random, ty: Ty) {
+    let name = ty.name();
+    let (held, kept) = (local(ty, 0), local(ty, 1));
+    for op in BINARY
+        .iter()
+        .filter(|op| op.operand == ty && op.result == ty)
+    {
+        for first in [Expr::Local(held), Expr::Local(param(ty, 1))] {
+            for reader in 0..5 {
+                let (a, b) = (Expr::Local(held), Expr::Local(param(ty, 2)));
+                let sum = |a, b| Expr::op(&format!("{name}.xor"), a, b);
+                let read = match reader {
+                    0 => sum(a, b),
+                    1 => sum(b, a),
+                    2 => Expr::unary(super::operators::unary(&format!("{name}.clz")), a),
+                    // Arithmetic of what waits, too.
+                    3 => sum(a, Expr::Local(kept)),
+                    _ => Expr::op(&format!("{name}.sub"), a, short(random, ty)),
+                };
+                let before = vec![
+                    Stmt::Set(held, lonely(ty)),
+                    Stmt::Set(kept, Expr::binary(op, first.clone(), short(random, ty))),
+                    Stmt::Set(param(ty, 0), read),
+                ];
+                let all = Expr::op(
+                    &format!("{name}.mul"),
+                    sum(Expr::Local(param(ty, 0)), Expr::Local(held)),
+                    Expr::Local(kept),
+                );
+                let label = format!("{} then the same local {reader}", op.name);
+                let function = consume(Consumer::Result, ty, before, all);
+                group.test(label, function, arguments(random, FEW, false));
+            }
+        }
+    }
+}
+
 /// Comparisons that select: every integer comparison and bit test with all places of its operands and of the values.
 pub fn selects(group: &mut Group, random: &mut Random) {
     for ty in [Ty::I32, Ty::I64] {

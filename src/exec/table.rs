@@ -179,6 +179,16 @@ fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
         ret_bin::<D, O, Sa, A>,
         ret_bin::<D, O, Sa, Im>,
         ret_bin::<D, O, A, Im>,
+        if <O::R as Value>::FLOAT {
+            unused::<D>
+        } else {
+            bin_keep::<D, O, Sa, Im>
+        },
+        if <O::R as Value>::FLOAT {
+            unused::<D>
+        } else {
+            bin_keep::<D, O, A, Im>
+        },
     ]
 }
 

@@ -20,7 +20,7 @@
 //!
 //! | shape  | forms | operands |
 //! |--------|-------|----------|
-//! | bin    | ss as sa si ai is ia aa × {-, _s}, ss as sa si ai returning | d @8, a @10, b @12 or i32 @12; immediates of other types @16; is: b @10 |
+//! | bin    | ss as sa si ai is ia aa × {-, _s}, ss as sa si ai returning, si ai into the slot only (k) | d @8, a @10, b @12 or i32 @12; immediates of other types @16; is: b @10 |
 //! | cmp    | the first five, then branches ss as sa si ai | branch: a @8, b @10, displacement i32 @12, immediate @16 |
 //! |        | of integers, then selects (see `SELECT_FORMS`) | d @8, a @10, b @12 or i32 @12, x @16, y @18 |
 //! | un     | s a × {-, _s} | d @8, a @10 |
@@ -406,10 +406,12 @@ pub(crate) use for_each_op;
 /// Forms of arithmetic with two operands, in order; a result in a slot is form + 1. Those with an immediate first operand
 /// are of operators that do not commute, those with the accumulator twice of sums and products. Those that return leave the
 /// function with the result.
-pub(crate) const BIN_FORMS: [&str; 21] = [
+pub(crate) const BIN_FORMS: [&str; 23] = [
     "ss", "ss_s", "as", "as_s", "sa", "sa_s", "si", "si_s", "ai", "ai_s", "is", "is_s", "ia",
-    "ia_s", "aa", "aa_s", "ret_ss", "ret_as", "ret_sa", "ret_si", "ret_ai",
+    "ia_s", "aa", "aa_s", "ret_ss", "ret_as", "ret_sa", "ret_si", "ret_ai", "si_k", "ai_k",
 ];
+/// First form of integer arithmetic that leaves the accumulator alone: a result that is only needed in its slot.
+pub(crate) const KEEPS: u16 = 21;
 /// First form of arithmetic that returns.
 pub(crate) const RETURNS: u16 = 16;
 /// Forms of comparisons that make a value.
@@ -601,6 +603,11 @@ impl Op {
                 10..14 => name.commutes(),
                 14..16 => !name.doubles(),
                 19..21 => name == Family::I32Sub,
+                // `AddSlot` does that.
+                21 if name == Family::I32Add => true,
+                // A shifted local is an address first.
+                22 if name == Family::I32Shl => true,
+                21..23 => name as u16 >= Family::F32Add as u16 || name == Family::I32Sub,
                 _ => subtracts,
             };
         }
@@ -636,6 +643,18 @@ impl Op {
         plain.then(|| Op(self.0 - self.form() + RETURNS + self.form() / 2))
     }
 
+    /// The operator that computes the same and leaves the accumulator alone, of arithmetic whose result is in a slot anyway.
+    pub fn keeping(self) -> Option<Op> {
+        let family = LIST.get(self.family())?;
+        let integers = self.family() < BINARY && (*family as u16) < Family::F32Add as u16;
+        match self.form() {
+            7 if *family == Family::I32Add => Some(Family::AddSlot.form(0)),
+            7 if integers => Some(Op(self.0 - 7 + KEEPS)),
+            9 if integers => Some(Op(self.0 - 9 + KEEPS + 1)),
+            _ => None,
+        }
+    }
+
     /// Words of a call; the last but one says where the callee's frame is and, in its upper 16 bits, which slot gets the result.
     pub fn call_words(self) -> Option<usize> {
         match LIST.get(self.family())? {
@@ -652,7 +671,7 @@ impl Op {
         let branches = FAMILIES
             .get(self.family())
             .is_none_or(|family| family.branches && (BRANCH..SELECT).contains(&self.form()));
-        let returns = self.family() < BINARY && self.form() >= RETURNS;
+        let returns = self.family() < BINARY && (RETURNS..KEEPS).contains(&self.form());
         (self.family() < Family::I32Store as usize && !branches && !returns)
             || self.is(Family::Copy)
             || self.is(Family::AddSlot)
@@ -693,6 +712,16 @@ impl Op {
         (first..first + PAIRS.len()).contains(&self.family())
     }
 
+    /// Whether it surely leaves its result in the integer accumulator.
+    pub fn makes_integer(self) -> bool {
+        let family = self.family();
+        let between =
+            |first: Family, last: Family| (first as usize..=last as usize).contains(&family);
+        let plain = between(Family::I32Clz, Family::I64ExtendI32U)
+            || between(Family::I32Load, Family::I64Load32U);
+        plain || (!self.takes_floats() && (self.has_operand_forms() || self.is_pair()))
+    }
+
     /// Whether operands that may be in an accumulator are floats.
     pub fn takes_floats(self) -> bool {
         let family = self.family() as u16;
@@ -714,11 +743,14 @@ impl Op {
     pub fn stores_result(self) -> bool {
         let family = self.family();
         let pairs = PAIRS[0].3 as usize..PAIRS[0].3 as usize + PAIRS.len();
-        !self.form().is_multiple_of(2)
-            && ((family < BINARY && self.form() < RETURNS)
-                || (family < Family::I32Store as usize
-                    && (self.form() < BRANCH || !FAMILIES[family].branches))
-                || pairs.contains(&family))
+        let value = match FAMILIES.get(family) {
+            _ if family < BINARY => self.form() < RETURNS,
+            Some(info) if family < Family::I32Store as usize => {
+                self.form() < BRANCH || !info.branches
+            }
+            _ => pairs.contains(&family),
+        };
+        value && !self.form().is_multiple_of(2)
     }
 
     /// Name as the disassembly and the coverage report print it, `None` if there is no such operator.

@@ -172,6 +172,14 @@ impl Translator<'_> {
             // Both are the local that the accumulator holds.
             left = Operand::Slot(self.slot_operand(if x.is_acc() { y } else { x }));
         }
+        if left != Operand::Acc && right != Operand::Acc {
+            left = self.regain(x, left);
+        }
+        let right = if left != Operand::Acc && right != Operand::Acc {
+            self.regain(y, right)
+        } else {
+            right
+        };
         if self.pair(family, x, y, left, right, result) {
             return;
         }
@@ -388,7 +396,8 @@ impl Translator<'_> {
         if class(result) == 0 {
             x = self.force(x);
         }
-        let start = match self.operand(x, false) {
+        let operand = self.operand(x, false);
+        let start = match self.regain(x, operand) {
             Operand::Slot(a) => self.emit_operator(family, 0, a << 16),
             _ => self.emit_operator(family, 2, 0),
         };

@@ -432,6 +432,31 @@ impl Translator<'_> {
         }
     }
 
+    /// The accumulator in place of the slot of a local that it held before the last instruction, if that one's result is in
+    /// a slot too: then it need not overwrite the accumulator, and the local does not have to come back from its slot.
+    pub fn regain(&mut self, popped: Popped, operand: Operand) -> Operand {
+        let (Place::Local(local), Operand::Slot(slot), Some(last)) =
+            (popped.place, operand, self.out.last)
+        else {
+            return operand;
+        };
+        let fits = self.before_result == Some(local)
+            && self.overwrote == last
+            && !self.far
+            && class(popped.ty) == 0
+            && self.out.code[last + 1] & 0xffff != slot
+            && !self.acc_taken(0);
+        match self.out.op(last).keeping() {
+            Some(op) if fits => {
+                self.out.code[last] = u64::from(op.0);
+                self.acc_local[0] = Some(local);
+                self.before_result = None;
+                Operand::Acc
+            }
+            _ => operand,
+        }
+    }
+
     /// A value as a slot operand: never the accumulator.
     pub fn slot_operand(&mut self, popped: Popped) -> u64 {
         match popped.place {
@@ -449,6 +474,7 @@ impl Translator<'_> {
     /// The result of the instruction at `producer` (its form + 1 also writes slot d).
     pub fn result(&mut self, producer: usize, ty: ValType) {
         self.before_result = self.acc_local[class(ty)].take();
+        self.overwrote = producer;
         self.push(Place::Acc { producer }, ty);
     }
 

@@ -46,6 +46,22 @@ handler! {
 }
 
 handler! {
+    /// Two operands, result in slot d; the accumulators stay.
+    [D: Dispatch, O: Bin, X: Operand, Y: Operand]
+    bin_keep(ip, sp, mem, len, ctx, acc, facc) {
+        match O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) {
+            Ok(result) => {
+                result.put(sp, field16(ip, 8));
+                let wide = (X::IMMEDIATE && <O::A as Value>::WIDE) || (Y::IMMEDIATE && <O::B as Value>::WIDE);
+                let size = if wide { 24 } else { 16 };
+                D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
+            }
+            Err(code) => trap!(code; ip, sp, ctx),
+        }
+    }
+}
+
+handler! {
     /// Two operators: the result of the first is the left (or right) operand of the second. Neither can trap.
     [D: Dispatch, O: Bin, P: Bin, X: Operand, Y: Operand, Z: Operand, const RIGHT: bool, const STORE: bool]
     pair(ip, sp, mem, len, ctx, acc, facc) {
