@@ -4,6 +4,7 @@
 //! texts of `dlerror`, and null instead of errors.
 #![forbid(unsafe_code)]
 
+use super::abi;
 use super::graph;
 use super::object::{Definition, Object, ObjectId};
 use super::plan::{LoadOptions, runtime_directories};
@@ -89,6 +90,7 @@ impl<T: 'static> Process<T> {
             ));
         }
         self.release_retired(store, Vec::new());
+        store.pay(abi::cost(name.map_or(0, str::len)))?;
         let Some(name) = name else {
             let main = self.state().main;
             return main
@@ -218,6 +220,8 @@ impl<T: 'static> Process<T> {
         name: &str,
         caller: Option<ObjectId>,
     ) -> Result<u32> {
+        let objects = self.state().objects.len();
+        store.pay(abi::cost(name.len().saturating_add(objects)))?;
         let missing = || unknown_symbol(name, &self.searched(handle, caller));
         match self.find_definition(handle, name, caller)? {
             Some(definition) => self
@@ -278,7 +282,7 @@ impl<T: 'static> Process<T> {
             .0
             .host
             .signature("env", name)
-            .or_else(|| super::abi::signature(name).filter(|_| self.0.profile.dl_functions));
+            .or_else(|| abi::signature(name).filter(|_| self.0.profile.dl_functions));
         let symbol = store.engine().names().name(name);
         match ty.and_then(|ty| self.host_function(store, "env", symbol, &ty)) {
             Some(func) => self.function_address(store, func, None).map(Some),
