@@ -646,7 +646,7 @@ fn named(name: &str) -> Case {
     let program = format!(
         "(module (@dylink.0 (mem-info) (needed \"liba.so\"))
            (import \"env\" \"memory\" (memory 1))
-           (import \"env\" \"{name}\" (func $named)) (func (export \"_start\") (call $named)))"
+           (import \"env\" \"{name}\" (func)) (func (export \"_start\") (call 0)))"
     );
     let library = format!(
         "(module (@dylink.0 (mem-info)) (import \"GOT.func\" \"{name}\" (global (mut i32)))

@@ -148,14 +148,14 @@ fn headline(problem: &Problem) -> String {
 
 fn near_text(near: &Near) -> String {
     let name = match demangle(&near.name) {
-        Some(readable) => format!("`{}` = `{readable}`", near.name),
-        None => format!("`{}`", near.name),
+        Some(readable) => format!("`{}` = `{readable}`", shown(&near.name)),
+        None => format!("`{}`", shown(&near.name)),
     };
     let ty = near
         .ty
         .as_ref()
         .map_or_else(String::new, |ty| format!(": {ty}"));
-    format!("{} has {name}{ty}  <- {}", near.provider, near.why)
+    format!("{} has {name}{ty}  <- {}", shown(&near.provider), near.why)
 }
 
 fn some(names: &[String]) -> String {

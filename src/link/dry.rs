@@ -513,7 +513,7 @@ impl<T: 'static> Dry<'_, T> {
         missing.truncate(8);
         for problem in problems {
             if problem.kind == ProblemKind::Undefined && problem.near.is_empty() {
-                problem.remedy = format!("it may be in what is missing: {}", missing.join(", "));
+                problem.remedy = format!("it may be in what is missing: {}", shown_list(&missing));
             }
         }
     }
