@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers in order: each uses only itself and those before it. `lib.rs` and `main.rs` stand outside.
 const LAYERS: &[&str] = &[
+    "shown",
     "error",
     "trap",
     "watch",

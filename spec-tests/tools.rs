@@ -635,6 +635,105 @@ fn files_that_are_not_sound_are_told_about() {
     assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
 }
 
+/// A module that imports and needs what nobody has, and a program with a library that traps, all with this name.
+fn named(name: &str) -> Case {
+    let undefined = format!(
+        "(module (@dylink.0 (mem-info) (needed \"{name}.so\"))
+           (import \"env\" \"{name}\" (func)) (import \"GOT.mem\" \"{name}\" (global (mut i32)))
+           (import \"{name}\" \"{name}\" (func))
+           (func (export \"_start\")))"
+    );
+    let program = format!(
+        "(module (@dylink.0 (mem-info) (needed \"liba.so\"))
+           (import \"env\" \"memory\" (memory 1))
+           (import \"env\" \"{name}\" (func)) (func (export \"_start\") (call 0)))"
+    );
+    let library = format!(
+        "(module (@dylink.0 (mem-info)) (import \"GOT.func\" \"{name}\" (global (mut i32)))
+           (func (export \"{name}\") unreachable))"
+    );
+    Case::module(&program)
+        .and("undefined.wasm", &undefined)
+        .and("lib/liba.so", &library)
+}
+
+const TRACED: &[&str] = &[
+    "--trace",
+    "all,statistics",
+    "--dir",
+    "lib::/lib",
+    "--library-path",
+    "/lib",
+    "m.wasm",
+];
+
+#[test]
+fn names_of_guests_draw_no_lines_and_command_no_terminal() {
+    let case = named("e\\1b[31m\\0afake: line\\0d`\\0afake: line\\07");
+    let path = ["--library-path", "lib"];
+    let mut escaped = 0;
+    for (line, status) in [
+        (TRACED, 134),
+        (&["undefined.wasm"], 127),
+        (&["ldd", "undefined.wasm"], 1),
+        (&["ldd", "--dot", "undefined.wasm"], 1),
+        (&["ldd", path[0], path[1], "m.wasm"], 0),
+        (&["check", "undefined.wasm"], 1),
+        (&["check", path[0], path[1], "undefined.wasm"], 1),
+        (&["nm", "-tAC", "undefined.wasm", "lib/liba.so"], 0),
+        (&["objdump", "-spief", "undefined.wasm"], 0),
+        (&["objdump", "-d", "1", "--ir", "1", "m.wasm"], 0),
+    ] {
+        let done = case.run(line);
+        assert_eq!(done.status, Some(status), "{line:?}: {done:?}");
+        for text in [&done.stdout, &done.stderr] {
+            let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+            assert!(!text.contains(commands), "{line:?}: {text}");
+            assert!(!text.contains("\nfake"), "{line:?}: {text}");
+            escaped += usize::from(text.contains("e\\u{1b}[31m\\nfake: line\\r"));
+        }
+    }
+    // `ldd` of a program whose libraries have other names says none, and a drawing escapes the escapes.
+    assert_eq!(escaped, 8);
+    // A backtick in a name ends no name in a message.
+    case.run(&["undefined.wasm"])
+        .fails(127, &["line\\r\\u{60}\\nfake", "\n  help       add"]);
+    let symbols = json(&case.run(&["nm", "--json", "lib/liba.so"]).stdout);
+    let name = "e\u{1b}[31m\nfake: line\r`\nfake: line\u{7}";
+    assert_eq!(symbols[0]["symbols"][0]["name"], name);
+}
+
+#[test]
+fn very_long_names_are_shortened_in_messages_but_not_in_json() {
+    // Modules may have no longer ones.
+    let name = format!("first{}last", "x".repeat(99_990 - ".so".len()));
+    let case = named(&name);
+    let mut told = 0;
+    for (line, status) in [
+        (TRACED, 134),
+        (&["undefined.wasm"], 127),
+        (&["ldd", "undefined.wasm"], 1),
+        (&["check", "undefined.wasm"], 1),
+        (&["check", "--library-path", "lib", "undefined.wasm"], 1),
+    ] {
+        let done = case.run(line);
+        assert_eq!(done.status, Some(status), "{line:?}");
+        let text = done.stdout + &done.stderr;
+        assert!(text.len() < 30_000, "{line:?}: {} bytes", text.len());
+        let shortened = text.contains("firstxxx") && text.contains("xxxlast");
+        told += usize::from(shortened && text.contains(" characters left out ...]"));
+    }
+    assert_eq!(told, 5);
+    let run = json(&case.run(&["check", "--json", "undefined.wasm"]).stdout);
+    let problems = run["problems"].as_array().expect("a list");
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem["symbol"]["name"] == *name),
+        "no problem has the exact name"
+    );
+}
+
 /// The lines of the linker without the process's number.
 fn traced(stderr: &str) -> Vec<&str> {
     let number = |line: &str| {

@@ -3,6 +3,7 @@
 //! `ErrorKind` carries data, not prose; its `Display` names the thing, where, what was expected and
 //! found, and the remedy where there is one.
 
+use crate::shown::shown;
 use crate::trap::Trap;
 use std::fmt;
 
@@ -190,7 +191,7 @@ impl fmt::Display for ErrorKind {
                 module,
                 name,
                 reason,
-            } => write!(f, "import `{module}.{name}`: {reason}"),
+            } => write!(f, "import `{}.{}`: {reason}", shown(module), shown(name)),
             ErrorKind::Limit {
                 what,
                 needed,

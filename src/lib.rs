@@ -1,7 +1,7 @@
 //! wasm-dynlink: a WebAssembly interpreter with a dynamic linker built in.
 //!
 //! Map of the crate, each layer using only those before it:
-//! `error`, `trap`, `config` ← `module` ← `ir` ← `translate` ← `runtime` ← `exec` ← `link` ← `host` ← `cli`.
+//! `shown`, `error`, `trap`, `config` ← `module` ← `ir` ← `translate` ← `runtime` ← `exec` ← `link` ← `host` ← `cli`.
 
 // Tests that are shared with other crates name this one as they do.
 #[cfg(test)]
@@ -16,6 +16,7 @@ mod ir;
 pub mod link;
 mod module;
 mod runtime;
+mod shown;
 mod translate;
 mod trap;
 mod watch;

@@ -1,5 +1,6 @@
 //! Traps: the codes with the specification's texts, and the backtrace as a plain value.
 
+use crate::shown::shown;
 use std::fmt;
 
 /// Why guest code trapped. The texts are those of the specification's tests.
@@ -158,10 +159,10 @@ impl fmt::Display for Backtrace {
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(module) = &self.module {
-            write!(f, "{module}!")?;
+            write!(f, "{}!", shown(module))?;
         }
         match &self.function {
-            Some(name) => f.write_str(name)?,
+            Some(name) => write!(f, "{}", shown(name))?,
             None => write!(f, "func[{}]", self.index)?,
         }
         if let Some(offset) = self.offset {

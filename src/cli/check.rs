@@ -7,6 +7,7 @@ use super::ldd;
 use super::tool::{self, Flags};
 use crate::error::Result;
 use crate::link::{DryRun, Near, Problem, ProblemKind};
+use crate::shown::{shown, shown_list};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -73,7 +74,7 @@ fn report(run: &DryRun) -> String {
     if run.problems.is_empty() {
         return format!(
             "{}: {} object{}, {} imports bound, no problems\n",
-            printable(name),
+            shown(name),
             run.objects.len(),
             if run.objects.len() == 1 { "" } else { "s" },
             run.bound
@@ -91,7 +92,7 @@ fn report(run: &DryRun) -> String {
     let _ = writeln!(
         out,
         "{}: {count} {}",
-        printable(name),
+        shown(name),
         if count == 1 { "problem" } else { "problems" }
     );
     out
@@ -147,23 +148,18 @@ fn headline(problem: &Problem) -> String {
 
 fn near_text(near: &Near) -> String {
     let name = match demangle(&near.name) {
-        Some(readable) => format!("`{}` = `{readable}`", near.name),
-        None => format!("`{}`", near.name),
+        Some(readable) => format!("`{}` = `{readable}`", shown(&near.name)),
+        None => format!("`{}`", shown(&near.name)),
     };
     let ty = near
         .ty
         .as_ref()
         .map_or_else(String::new, |ty| format!(": {ty}"));
-    format!("{} has {name}{ty}  <- {}", near.provider, near.why)
+    format!("{} has {name}{ty}  <- {}", shown(&near.provider), near.why)
 }
 
 fn some(names: &[String]) -> String {
-    let mut text = names
-        .iter()
-        .take(MOST_NAMES)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut text = shown_list(names.get(..MOST_NAMES).unwrap_or(names));
     if names.len() > MOST_NAMES {
         let _ = write!(text, " and {} more", names.len() - MOST_NAMES);
     }

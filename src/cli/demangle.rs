@@ -52,7 +52,7 @@ pub fn shown(name: &str, readable: bool) -> String {
     printable(&name)
 }
 
-pub(super) use crate::module::printable;
+pub(super) use crate::shown::printable;
 
 /// A message in which symbols between backticks are followed by their readable names. Names are the guest's: what they hold
 /// besides text is written as escapes, so that no name draws lines or commands the terminal.

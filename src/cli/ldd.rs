@@ -6,6 +6,7 @@ use super::demangle::{in_text, printable};
 use super::tool::{self, Flags};
 use crate::error::Result;
 use crate::link::{Base, DryNeeded, DryObject, DryRun, ProblemKind};
+use crate::shown::{shown, shown_list};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -97,7 +98,7 @@ fn tree(run: &DryRun) -> String {
         let _ = writeln!(
             out,
             "{}{}",
-            printable(&object.name),
+            shown(&object.name),
             if again {
                 "  (above)".into()
             } else {
@@ -154,7 +155,7 @@ fn branches(run: &DryRun, root: usize, seen: &mut HashSet<usize>, out: &mut Stri
         };
         *entries = rest;
         indent(&open, out);
-        out.push_str(&printable(&entry.name));
+        let _ = write!(out, "{}", shown(&entry.name));
         let Some(place) = entry.object else {
             missing += 1;
             out.push_str(&not_found(run, entry));
@@ -167,7 +168,7 @@ fn branches(run: &DryRun, root: usize, seen: &mut HashSet<usize>, out: &mut Stri
             out.push_str("  (above)\n");
             continue;
         }
-        let _ = writeln!(out, " => {}{}", printable(&object.path), details(object));
+        let _ = writeln!(out, " => {}{}", shown(&object.path), details(object));
         open.push(needs(place));
     }
     missing
@@ -203,11 +204,11 @@ fn not_found(run: &DryRun, entry: &DryNeeded) -> String {
             let mut text = if entry.searched.is_empty() {
                 " => not found (there is no library path)".to_owned()
             } else {
-                let searched = printable(&entry.searched.join(", "));
+                let searched = shown_list(&entry.searched);
                 format!(" => not found (looked for in: {searched})")
             };
             if let Some(near) = problem.and_then(|problem| problem.near.first()) {
-                let _ = write!(text, "; one is in {}", printable(&near.provider));
+                let _ = write!(text, "; one is in {}", shown(&near.provider));
             }
             text.push('\n');
             text
@@ -294,26 +295,20 @@ fn object_json(object: &DryObject) -> Value {
 }
 
 fn dot(run: &DryRun) -> String {
-    let quoted = |text: &str| {
-        format!(
-            "\"{}\"",
-            printable(text).replace('\\', "\\\\").replace('"', "\\\"")
-        )
+    let escaped = |name: &str| {
+        let name = shown(name).to_string();
+        name.replace('\\', "\\\\").replace('"', "\\\"")
     };
     let mut out = String::from("digraph libraries {\n  node [shape=box];\n");
     for (place, object) in run.objects.iter().enumerate() {
-        let label = format!(
-            "{}\n{}",
-            object.name,
-            tool::bytes(tool::number(object.file_bytes))
-        );
-        let label = quoted(&label).replace("\\\\n", "\\n");
+        let name = escaped(&object.name);
+        let size = tool::bytes(tool::number(object.file_bytes));
         let bold = if run.roots.contains(&place) {
             ", style=bold"
         } else {
             ""
         };
-        let _ = writeln!(out, "  o{place} [label={label}{bold}];");
+        let _ = writeln!(out, "  o{place} [label=\"{name}\\n{size}\"{bold}];");
     }
     let mut missing = HashSet::new();
     for (place, object) in run.objects.iter().enumerate() {
@@ -325,7 +320,7 @@ fn dot(run: &DryRun) -> String {
                 }
                 Some(_) => {}
                 None => {
-                    let name = quoted(&needed.name);
+                    let name = format!("\"{}\"", escaped(&needed.name));
                     if missing.insert(needed.name.as_str()) {
                         let _ = writeln!(out, "  {name} [color=red, fontcolor=red];");
                     }

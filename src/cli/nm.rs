@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::demangle::{demangle, shown};
+use super::demangle::{demangle, printable, shown};
 use super::tool::{self, Flags};
 use crate::config::Engine;
 use crate::error::Result;
@@ -101,11 +101,11 @@ pub fn main(flags: Flags) -> Result<ExitCode> {
             continue;
         }
         if files.len() > 1 && !choice.file_name {
-            let _ = writeln!(out, "\n{name}:");
+            let _ = writeln!(out, "\n{}:", printable(&name));
         }
         for entry in &list {
             if choice.file_name {
-                let _ = write!(out, "{name}: ");
+                let _ = write!(out, "{}: ", printable(&name));
             }
             line(entry, &choice, &mut out);
         }

@@ -145,7 +145,8 @@ fn header(name: &str, module: &Module, out: &mut String) {
     };
     let _ = writeln!(
         out,
-        "{name}: {kind}, {}",
+        "{}: {kind}, {}",
+        printable(name),
         tool::bytes(tool::number(module.bytes().len()))
     );
     let types = module.imports().map(|import| (import.ty, true));

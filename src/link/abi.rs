@@ -80,6 +80,12 @@ pub(crate) fn function<T: 'static>(
     Some(func)
 }
 
+/// What the host's work for a guest costs in fuel: one for each byte of a name that is read, and for each symbol or
+/// object that is asked.
+pub(super) fn cost(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 impl<T: 'static> Process<T> {
     fn guest_dlopen(
         &self,
@@ -90,7 +96,7 @@ impl<T: 'static> Process<T> {
     ) -> Result<u32> {
         let name = match name {
             0 => None,
-            name => match self.guest_string(store, name) {
+            name => match self.guest_string(store, name)? {
                 Some(name) => Some(name),
                 None => {
                     self.set_error("dlopen: the name is no string within the memory".to_string());
@@ -129,7 +135,7 @@ impl<T: 'static> Process<T> {
         name: u32,
         caller: Option<ObjectId>,
     ) -> Result<u32> {
-        let Some(name) = self.guest_string(store, name) else {
+        let Some(name) = self.guest_string(store, name)? else {
             self.set_error("dlsym: the name is no string within the memory".to_string());
             return Ok(0);
         };
@@ -170,6 +176,7 @@ impl<T: 'static> Process<T> {
             .take(MAX_STRING - 1)
             .collect();
         bytes.push(0);
+        store.pay(cost(bytes.len()))?;
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let buffer = self.state().error_buffer;
         let place = match buffer {
@@ -205,8 +212,16 @@ impl<T: 'static> Process<T> {
         address: u32,
         out: u32,
     ) -> Result<u32> {
-        let (Some(memory), Some((id, info))) = (self.memory(), self.what_is_at(store, address))
-        else {
+        let found = self.what_is_at(store, address);
+        // All symbols of an object are gone through for the nearest one; the objects before it were only asked for
+        // their places.
+        let symbols = found.as_ref().and_then(|(id, _)| {
+            let state = self.state();
+            Some(state.object(*id)?.symbols.module().exports().len())
+        });
+        let objects = self.state().objects.len();
+        store.pay(cost(symbols.unwrap_or(0).saturating_add(objects)))?;
+        let (Some(memory), Some((id, info))) = (self.memory(), found) else {
             return Ok(0);
         };
         let path = self.guest_name(store, memory, id, &info.path)?;
@@ -268,11 +283,24 @@ impl<T: 'static> Process<T> {
             .is_some_and(|at| memory.write(&mut *store, at, bytes).is_ok())
     }
 
-    /// A string of the guest that ends with a zero byte and is not too long.
-    fn guest_string(&self, store: &mut StoreContextMut<'_, T>, at: u32) -> Option<String> {
-        let memory = self.memory()?;
-        let bytes = memory.data(store).get(usize::try_from(at).ok()?..)?;
-        let length = bytes.iter().take(MAX_STRING).position(|byte| *byte == 0)?;
-        String::from_utf8(bytes.get(..length)?.to_vec()).ok()
+    /// A string of the guest that ends with a zero byte and is not too long. Each byte that is looked at costs fuel.
+    ///
+    /// # Errors
+    /// The guest's fuel or time is used up.
+    fn guest_string(&self, store: &mut StoreContextMut<'_, T>, at: u32) -> Result<Option<String>> {
+        let Some(memory) = self.memory() else {
+            return Ok(None);
+        };
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let rest = memory.data(&*store).get(at..).unwrap_or_default();
+        let looked_at = rest.get(..MAX_STRING).unwrap_or(rest);
+        let length = looked_at.iter().position(|byte| *byte == 0);
+        let read = length.unwrap_or(looked_at.len());
+        let text = length
+            .and_then(|length| looked_at.get(..length))
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .map(str::to_owned);
+        store.pay(cost(read))?;
+        Ok(text)
     }
 }

@@ -11,13 +11,14 @@ use super::plan::{About, Binding, LoadOptions, PlannedCell, Planner, Undefined};
 use super::profile::{SymbolOrder, UndefinedFunctions};
 use super::remedy::remedy;
 use super::state::{State, View};
-use super::symbols::{Symbol, SymbolTable, javascript_hint};
+use super::symbols::{Symbol, SymbolTable};
 use super::trace::TraceTopics;
 use crate::error::Result;
 use crate::module::{
     ExternKind, ExternType, FuncType, GlobalType, MemoryType, Name, RefType, TableType, ValType,
 };
 use crate::runtime::StoreContextMut;
+use crate::shown::shown;
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -116,7 +117,7 @@ impl<T: 'static> Planner<'_, T> {
                                 wanted,
                             )?
                         }
-                        None => Err(format!("function `{name}` has no type")),
+                        None => Err(format!("function `{}` has no type", shown(name))),
                     }
                 }
                 ExternKind::Memory(_) => {
@@ -170,8 +171,9 @@ impl<T: 'static> Planner<'_, T> {
                         self.process.0.trace.line(
                             TraceTopics::BINDINGS,
                             format_args!(
-                                "binding file {} [0] to the host [0]: normal symbol `{name}'",
-                                importer.name
+                                "binding file {} [0] to the host [0]: normal symbol `{}'",
+                                shown(&importer.name),
+                                shown(name)
                             ),
                         );
                     }
@@ -185,16 +187,21 @@ impl<T: 'static> Planner<'_, T> {
                     self.process.0.trace.line(
                         TraceTopics::SYMBOLS | TraceTopics::BINDINGS,
                         format_args!(
-                            "{}: error: symbol lookup error: undefined symbol: {name} (fatal)",
-                            importer.name
+                            "{}: error: symbol lookup error: undefined symbol: {} (fatal)",
+                            shown(&importer.name),
+                            shown(name)
                         ),
                     );
                     let text = match from {
-                        "env" | "GOT.mem" | "GOT.func" if problem.contains(name) => problem,
-                        _ => format!("import `{from}.{name}`: {problem}"),
+                        "env" | "GOT.mem" | "GOT.func"
+                            if problem.contains(&shown(name).to_string()) =>
+                        {
+                            problem
+                        }
+                        _ => format!("import `{}.{}`: {problem}", shown(from), shown(name)),
                     };
                     self.problems.add_about(
-                        format!("{text}, wanted by `{}`", importer.name),
+                        format!("{text}, wanted by `{}`", shown(&importer.name)),
                         About::Import {
                             object: place,
                             import: bindings.len(),
@@ -349,8 +356,8 @@ impl<T: 'static> Planner<'_, T> {
                     TraceTopics::SYMBOLS,
                     format_args!(
                         "symbol={};  lookup in file={} [0]",
-                        name.text,
-                        view.name(object)
+                        shown(name.text),
+                        shown(view.name(object))
                     ),
                 );
             }
@@ -368,9 +375,9 @@ impl<T: 'static> Planner<'_, T> {
             TraceTopics::BINDINGS,
             format_args!(
                 "binding file {} [0] to {} [0]: normal symbol `{}'",
-                importer.name,
-                self.view(&state, &[]).name(found.object),
-                name.text
+                shown(&importer.name),
+                shown(self.view(&state, &[]).name(found.object)),
+                shown(name.text)
             ),
         );
     }
@@ -441,11 +448,12 @@ impl<T: 'static> Planner<'_, T> {
             _ => {
                 let hint = self
                     .wrapped_hint(name)
-                    .or_else(|| javascript_hint(importer.module, name))
-                    .or_else(|| shared.host.hint(from, name))
-                    .or_else(|| remedy(name).map(String::from))
+                    .or_else(|| {
+                        self.process
+                            .remedy_for_function(Some(importer.module), from, name)
+                    })
                     .map_or_else(String::new, |hint| format!(" ({hint})"));
-                format!("undefined function `{name}`: {ty}{hint}")
+                format!("undefined function `{}`: {ty}{hint}", shown(name))
             }
         }))
     }
@@ -504,7 +512,7 @@ impl<T: 'static> Planner<'_, T> {
         view.symbols(main)?.is_wrapped(name).then(|| {
             format!(
                 "`{}` exports it, but every export of that module runs its constructors and destructors: link it with a `_start` that calls `__wasm_call_ctors`, or with `--export=__wasm_call_ctors`",
-                view.name(main)
+                shown(view.name(main))
             )
         })
     }
@@ -545,14 +553,15 @@ impl<T: 'static> Planner<'_, T> {
                 _ => None,
             };
             let loaded = state.object(found.object).is_some();
-            let provider = view.name(found.object).to_string();
+            let provider = shown(view.name(found.object)).to_string();
             (defined.cloned(), provider, loaded)
         };
         let defined = match found.symbol {
             Symbol::Function { .. } => defined,
             Symbol::Data { .. } => {
                 return Ok(Err(format!(
-                    "symbol `{name}` is wanted as a function, but is data in `{provider}`"
+                    "symbol `{}` is wanted as a function, but is data in `{provider}`",
+                    shown(name)
                 )));
             }
             // Checked when the address is known.
@@ -561,7 +570,8 @@ impl<T: 'static> Planner<'_, T> {
                 Some(func) => Some(func.ty(&*store)),
                 None => {
                     return Ok(Err(format!(
-                        "symbol `{name}` is wanted as a function, but its address in `{provider}` is no function"
+                        "symbol `{}` is wanted as a function, but its address in `{provider}` is no function",
+                        shown(name)
                     )));
                 }
             },
@@ -569,7 +579,10 @@ impl<T: 'static> Planner<'_, T> {
         Ok(match defined {
             Some(defined) if defined == *ty => Ok(()),
             Some(defined) => Err(signature_mismatch(name, ty, &provider, &defined)),
-            None => Err(format!("symbol `{name}` of `{provider}` has no type")),
+            None => Err(format!(
+                "symbol `{}` of `{provider}` has no type",
+                shown(name)
+            )),
         })
     }
 
@@ -602,9 +615,10 @@ impl<T: 'static> Planner<'_, T> {
                     let state = self.process.state();
                     let view = self.view(&state, &[]);
                     Err(format!(
-                        "symbol `{name}` is wanted as {wanted}, but is {} in `{}`",
+                        "symbol `{}` is wanted as {wanted}, but is {} in `{}`",
+                        shown(name),
                         found.symbol.kind(),
-                        view.name(found.object)
+                        shown(view.name(found.object))
                     ))
                 }
             };
@@ -636,12 +650,13 @@ impl<T: 'static> Planner<'_, T> {
             .map_or_else(String::new, |hint| format!("; {hint}"));
         Err(match kind {
             CellKind::Data => match remedy(name) {
-                Some(hint) => format!("undefined data symbol `{name}` ({hint})"),
-                None => format!("undefined data symbol `{name}`"),
+                Some(hint) => format!("undefined data symbol `{}` ({hint})", shown(name)),
+                None => format!("undefined data symbol `{}`", shown(name)),
             },
-            CellKind::Function => {
-                format!("undefined function `{name}` (its address is taken{hint})")
-            }
+            CellKind::Function => format!(
+                "undefined function `{}` (its address is taken{hint})",
+                shown(name)
+            ),
         })
     }
 
@@ -757,7 +772,8 @@ impl<T: 'static> Planner<'_, T> {
                 Ok(binding)
             } else {
                 Err(format!(
-                    "global `{name}` is {}, but must be {}",
+                    "global `{}` is {}, but must be {}",
+                    shown(name),
                     global_text(ty),
                     global_text(expected)
                 ))
@@ -769,7 +785,7 @@ impl<T: 'static> Planner<'_, T> {
             .host
             .global(process, StoreContextMut(&mut *store.0), from, name, ty)
             .map(Binding::HostGlobal)
-            .ok_or_else(|| format!("undefined global `{name}`: {}", global_text(ty)))
+            .ok_or_else(|| format!("undefined global `{}`: {}", shown(name), global_text(ty)))
     }
 }
 
@@ -780,8 +796,12 @@ pub(crate) const CELL_TYPE: GlobalType = GlobalType {
 };
 
 fn global_text(ty: GlobalType) -> String {
-    let mutable = if ty.mutable { "mutable" } else { "immutable" };
-    format!("a {mutable} {}", ty.value)
+    let mutable = if ty.mutable {
+        "a mutable"
+    } else {
+        "an immutable"
+    };
+    format!("{mutable} {}", ty.value)
 }
 
 /// Both signatures and where they differ (rule R10).
@@ -804,6 +824,7 @@ pub(crate) fn signature_mismatch(
         None => "in the result".to_string(),
     };
     format!(
-        "signature mismatch for `{name}`: wanted {wanted}, but `{provider}` exports {defined} (they differ {place})"
+        "signature mismatch for `{}`: wanted {wanted}, but `{provider}` exports {defined} (they differ {place})",
+        shown(name)
     )
 }

@@ -4,6 +4,7 @@
 //! texts of `dlerror`, and null instead of errors.
 #![forbid(unsafe_code)]
 
+use super::abi;
 use super::graph;
 use super::object::{Definition, Object, ObjectId};
 use super::plan::{LoadOptions, runtime_directories};
@@ -13,6 +14,7 @@ use super::symbols::Symbol;
 use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{AsContextMut, Func, Instance, Ref, StoreContextMut};
+use crate::shown::{shown, shown_list};
 
 bitflags::bitflags! {
     /// Flags of `dlopen`, with the values of musl. Without [`OpenFlags::GLOBAL`], symbols stay local (`RTLD_LOCAL`).
@@ -70,7 +72,7 @@ impl<T: 'static> Process<T> {
     ) -> Result<u32> {
         self.open(&mut store.as_context_mut(), name, flags, None)
             .map_err(|error| match name {
-                Some(name) => error.context(format!("cannot load `{name}`")),
+                Some(name) => error.context(format!("cannot load `{}`", shown(name))),
                 None => error,
             })
     }
@@ -89,6 +91,7 @@ impl<T: 'static> Process<T> {
             ));
         }
         self.release_retired(store, Vec::new());
+        store.pay(abi::cost(name.map_or(0, str::len)))?;
         let Some(name) = name else {
             let main = self.state().main;
             return main
@@ -125,7 +128,7 @@ impl<T: 'static> Process<T> {
                     if tried.is_empty() {
                         "nowhere (there is no library path)".to_string()
                     } else {
-                        tried.join(", ")
+                        shown_list(&tried)
                     }
                 ))));
             }
@@ -208,7 +211,12 @@ impl<T: 'static> Process<T> {
         let missing = || unknown_symbol(name, &self.searched(handle, None));
         let definition = found.ok_or_else(missing)?;
         self.definition_func(&mut store, definition)?
-            .ok_or_else(|| Error::new(ErrorKind::Link(format!("symbol `{name}` is no function"))))
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Link(format!(
+                    "symbol `{}` is no function",
+                    shown(name)
+                )))
+            })
     }
 
     pub(crate) fn find_symbol(
@@ -218,6 +226,8 @@ impl<T: 'static> Process<T> {
         name: &str,
         caller: Option<ObjectId>,
     ) -> Result<u32> {
+        let objects = self.state().objects.len();
+        store.pay(abi::cost(name.len().saturating_add(objects)))?;
         let missing = || unknown_symbol(name, &self.searched(handle, caller));
         match self.find_definition(handle, name, caller)? {
             Some(definition) => self
@@ -266,8 +276,10 @@ impl<T: 'static> Process<T> {
         }
         let state = self.state();
         match (handle, object_of(handle), caller) {
-            (RTLD_NEXT, _, Some(caller)) => format!("the libraries after {}", state.name(caller)),
-            (_, Some(id), _) => state.name(id).to_string(),
+            (RTLD_NEXT, _, Some(caller)) => {
+                format!("the libraries after {}", shown(state.name(caller)))
+            }
+            (_, Some(id), _) => shown(state.name(id)).to_string(),
             _ => "?".to_string(),
         }
     }
@@ -278,7 +290,7 @@ impl<T: 'static> Process<T> {
             .0
             .host
             .signature("env", name)
-            .or_else(|| super::abi::signature(name).filter(|_| self.0.profile.dl_functions));
+            .or_else(|| abi::signature(name).filter(|_| self.0.profile.dl_functions));
         let symbol = store.engine().names().name(name);
         match ty.and_then(|ty| self.host_function(store, "env", symbol, &ty)) {
             Some(func) => self.function_address(store, func, None).map(Some),
@@ -447,7 +459,8 @@ impl<T: 'static> Process<T> {
 
 fn unknown_symbol(name: &str, place: &str) -> Error {
     Error::new(ErrorKind::Link(format!(
-        "Tried to lookup unknown symbol \"{name}\" in dynamic lib: {place}"
+        "Tried to lookup unknown symbol \"{}\" in dynamic lib: {place}",
+        shown(name)
     )))
 }
 

@@ -9,7 +9,7 @@ use super::main_module::MainShape;
 use super::near;
 use super::object::ObjectId;
 use super::plan::{About, Binding, LoadOptions, Planner, Undefined, runtime_directories};
-use super::problems::{Near, Problem, ProblemKind, Problems, SymbolKind, short, wanted_symbol};
+use super::problems::{Near, Problem, ProblemKind, Problems, SymbolKind, wanted_symbol};
 use super::process::Process;
 use super::profile::UndefinedFunctions;
 use super::search::{directory, file_name};
@@ -18,6 +18,7 @@ use super::symbols::Symbol;
 use crate::error::{Error, Result};
 use crate::module::{ExternType, Module, exports_of};
 use crate::runtime::{AsContextMut, StoreContextMut};
+use crate::shown::{shortened, shown, shown_list};
 use std::collections::{BTreeMap, HashSet};
 
 /// Files of the search path that are looked into for a missing symbol.
@@ -218,9 +219,12 @@ impl<T: 'static> Dry<'_, T> {
         let file = match self.planner.process.find_file(store, name, &directories)? {
             Ok(file) => file,
             Err(searched) => {
-                let shown = searched.join(", ");
+                let places = shown_list(&searched);
                 self.planner.problems.add_about(
-                    format!("library not found: `{name}` (looked for in: {shown})"),
+                    format!(
+                        "library not found: `{}` (looked for in: {places})",
+                        shown(name)
+                    ),
                     About::Library {
                         name: name.to_string(),
                         needed_by: None,
@@ -246,7 +250,7 @@ impl<T: 'static> Dry<'_, T> {
             }
             Err(error) => {
                 self.planner.problems.add_about(
-                    format!("`{}`: {error}", file.path),
+                    format!("`{}`: {error}", shown(&file.path)),
                     About::Library {
                         name: name.to_string(),
                         needed_by: None,
@@ -327,14 +331,15 @@ impl<T: 'static> Dry<'_, T> {
     }
 
     fn needed(&self, name: String, by: &str, problems: &[Problem]) -> DryNeeded {
-        let by = short(by);
+        let by = shortened(by);
         let object = self.place_of(&name);
         let searched = match object {
             Some(_) => Vec::new(),
             None => problems
                 .iter()
                 .find(|problem| {
-                    problem.library.as_deref() == Some(&name) && problem.wanted_by.contains(&by)
+                    problem.library.as_deref() == Some(&name)
+                        && problem.wanted_by.iter().any(|wants| *wants == by)
                 })
                 .map_or_else(Vec::new, |problem| problem.searched.clone()),
         };
@@ -359,12 +364,12 @@ impl<T: 'static> Dry<'_, T> {
                 let text = match (why, wanted.ty) {
                     (Undefined::Weak, _) | (_, None) => continue,
                     (Undefined::Missing, Some(ty)) => {
-                        format!("undefined function `{}`: {ty}", wanted.name)
+                        format!("undefined function `{}`: {ty}", shown(&wanted.name))
                     }
                     (Undefined::Mismatch(why), _) => why.to_string(),
                 };
                 traps.push((
-                    format!("{text}, wanted by `{}`", object.name),
+                    format!("{text}, wanted by `{}`", shown(&object.name)),
                     About::Import {
                         object: place,
                         import,
@@ -508,7 +513,7 @@ impl<T: 'static> Dry<'_, T> {
         missing.truncate(8);
         for problem in problems {
             if problem.kind == ProblemKind::Undefined && problem.near.is_empty() {
-                problem.remedy = format!("it may be in what is missing: {}", missing.join(", "));
+                problem.remedy = format!("it may be in what is missing: {}", shown_list(&missing));
             }
         }
     }
@@ -565,12 +570,12 @@ fn offer(problem: &mut Problem, path: &str, name: &str, ty: &ExternType) {
     if fits {
         problem.remedy = format!(
             "load `{}` too: name it among the needed libraries, or open it first",
-            file_name(path)
+            shown(file_name(path))
         );
     }
     let near = Near {
         provider: path.to_string(),
-        name: short(name),
+        name: shortened(name).into_owned(),
         ty,
         why,
     };

@@ -9,6 +9,7 @@ use super::plan::{Binding, NewObject};
 use super::profile::SymbolOrder;
 use super::state::View;
 use super::trace::TraceTopics;
+use crate::shown::shown;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A process has one of each (rule R13): with two, a block is freed by the wrong allocator, an error number is read from
@@ -29,11 +30,13 @@ impl<T: 'static> Load<'_, T> {
             let view = View::loaded(&state);
             let used: HashMap<&str, Definition> = self.new.iter().flat_map(bound).collect();
             for (name, others) in others(&view, self.root, &used) {
-                let names: Vec<&str> = others.iter().map(|id| view.name(*id)).collect();
+                let names = others.iter().map(|id| shown(view.name(*id)).to_string());
+                let names: Vec<String> = names.collect();
                 if let Some(used) = used.get(name) {
                     lines.insert(format!(
-                        "{name}: using {}, also in {}",
-                        view.name(used.object),
+                        "{}: using {}, also in {}",
+                        shown(name),
+                        shown(view.name(used.object)),
                         names.join(", ")
                     ));
                 }
@@ -43,11 +46,11 @@ impl<T: 'static> Load<'_, T> {
                 if !self.new.iter().any(|object| defines(object.id)) {
                     continue;
                 }
-                let defining: Vec<&str> = state
+                let defining: Vec<String> = state
                     .objects
                     .keys()
                     .filter(|id| defines(**id))
-                    .map(|id| view.name(*id))
+                    .map(|id| shown(view.name(*id)).to_string())
                     .collect();
                 if defining.len() > 1 {
                     lines.insert(format!(

@@ -7,12 +7,13 @@ use super::object::{Definition, ObjectId};
 use super::plan::Undefined;
 use super::process::Process;
 use super::state::View;
-use super::symbols::{Symbol, javascript_hint};
+use super::symbols::Symbol;
 use super::trace::TraceTopics;
 use crate::error::{Error, Result};
 use crate::module::FuncType;
 use crate::runtime::StoreContextMut;
 use crate::runtime::deferred::Found;
+use crate::shown::shown;
 use crate::trap::{Trap, TrapCode};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -54,8 +55,8 @@ impl<T: 'static> Process<T> {
                     _ => found,
                 }
             });
-            let provider = found.map(|found| (found, view.name(found.object).to_string()));
-            (provider, view.name(importer).to_string())
+            let provider = found.map(|found| (found, shown(view.name(found.object)).to_string()));
+            (provider, shown(view.name(importer)).to_string())
         };
         let trap = |text: String| {
             Err(Error::from(
@@ -64,7 +65,8 @@ impl<T: 'static> Process<T> {
         };
         if matches!(why, Undefined::Weak) {
             return trap(format!(
-                "call of unresolved weak symbol `{name}`: {ty}, called by `{asker}`"
+                "call of unresolved weak symbol `{}`: {ty}, called by `{asker}`",
+                shown(name)
             ));
         }
         if let Some((found, provider)) = found {
@@ -74,7 +76,8 @@ impl<T: 'static> Process<T> {
                     self.0.trace.line(
                         TraceTopics::BINDINGS,
                         format_args!(
-                            "binding file {asker} [0] to {provider} [0]: normal symbol `{name}' (at its first call)"
+                            "binding file {asker} [0] to {provider} [0]: normal symbol `{}' (at its first call)",
+                            shown(name)
                         ),
                     );
                     let mut state = self.state();
@@ -94,7 +97,8 @@ impl<T: 'static> Process<T> {
                 }
                 None => {
                     return trap(format!(
-                        "symbol `{name}` is called as a function by `{asker}`, but is {} in `{provider}`",
+                        "symbol `{}` is called as a function by `{asker}`, but is {} in `{provider}`",
+                        shown(name),
                         found.symbol.kind()
                     ));
                 }
@@ -105,18 +109,17 @@ impl<T: 'static> Process<T> {
             return Ok(Found::ForGood(func));
         }
         let symbol = if from == "env" {
-            name.to_string()
+            shown(name).to_string()
         } else {
-            format!("{from}.{name}")
+            format!("{}.{}", shown(from), shown(name))
         };
-        let javascript = {
+        let module = {
             let state = self.state();
-            let symbols = state.object(importer).map(|object| &object.symbols);
-            symbols.and_then(|symbols| javascript_hint(symbols.module(), name))
+            let object = state.object(importer);
+            object.map(|object| object.symbols.module().clone())
         };
-        let hint = javascript
-            .or_else(|| self.0.host.hint(from, name))
-            .or_else(|| super::remedy::remedy(name).map(String::from))
+        let hint = self
+            .remedy_for_function(module.as_ref(), from, name)
             .map_or_else(String::new, |hint| format!(" ({hint})"));
         trap(format!(
             "external symbol '{symbol}' is missing. perhaps a side module was not linked in? It is wanted as {ty} and called by `{asker}`{hint}"

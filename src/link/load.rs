@@ -22,6 +22,7 @@ use super::undo::ends_process;
 use crate::error::{Error, Result};
 use crate::module::{ExternKind, GlobalType, ValType};
 use crate::runtime::{Extern, Func, Given, Global, Instance, Mark, StoreContextMut, Val};
+use crate::shown::shown;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -279,8 +280,8 @@ impl<T: 'static> Load<'_, T> {
             object.created.push(created);
             object.instance = instance.as_ref().ok().copied();
         }
-        let instance =
-            instance.map_err(|error| error.context(format!("cannot instantiate `{name}`")))?;
+        let instance = instance
+            .map_err(|error| error.context(format!("cannot instantiate `{}`", shown(&name))))?;
         state.instances.insert(instance, id);
         Ok(())
     }
@@ -328,7 +329,7 @@ impl<T: 'static> Load<'_, T> {
         let missing = |what: &str| {
             Error::msg(format!(
                 "`{}` imports {what}, which the process does not have",
-                object.name
+                shown(&object.name)
             ))
         };
         let mut others = Vec::new();
@@ -358,7 +359,7 @@ impl<T: 'static> Load<'_, T> {
                     let value = self
                         .process
                         .loader_value(*value)
-                        .ok_or_else(|| missing(&format!("`{}`", import.name)))?;
+                        .ok_or_else(|| missing(&format!("`{}`", shown(&import.name))))?;
                     Extern::Global(constant(store, value)?)
                 }
                 Binding::Cell(_) => continue,
@@ -418,7 +419,7 @@ impl<T: 'static> Load<'_, T> {
             move |mut store: StoreContextMut<'_, T>| {
                 let found = process.definition_func(&mut store, definition)?;
                 found.ok_or_else(|| {
-                    let name = process.state().name(definition.object).to_string();
+                    let name = shown(process.state().name(definition.object)).to_string();
                     Error::msg(format!(
                         "a function of `{name}` was called before that library was instantiated"
                     ))

@@ -260,7 +260,7 @@ impl fmt::Display for ProcessMap {
                 object.code_bytes,
                 object.cells,
                 object.opens,
-                crate::module::printable(&object.path),
+                crate::shown::printable(&object.path),
                 if object.ready {
                     ""
                 } else {
@@ -280,7 +280,7 @@ impl ProcessMap {
                 f,
                 "{:<16}  {}",
                 range.purpose.text(),
-                crate::module::printable(&object.name)
+                crate::shown::printable(&object.name)
             ),
             None => writeln!(f, "{}", range.purpose.text()),
         }

@@ -6,10 +6,11 @@
 #![forbid(unsafe_code)]
 
 use super::object::ObjectId;
-use super::problems::{Near, SymbolKind, WantedSymbol, short};
+use super::problems::{Near, SymbolKind, WantedSymbol};
 use super::state::View;
 use super::symbols::{Symbol, SymbolTable, is_internal};
 use crate::module::FuncType;
+use crate::shown::{shortened, shown};
 
 /// Names that are looked at for all problems of a failed load.
 pub(super) const BUDGET: usize = 2_000_000;
@@ -55,13 +56,13 @@ pub(super) fn search(
             .unwrap_or_else(|| "only its address is wanted".into());
         let near = Near {
             provider: "the host".into(),
-            name: short(&wanted.name),
+            name: shortened(&wanted.name).into_owned(),
             ty: Some(ty),
             why,
         };
         let remedy = format!(
             "declare `{}` with the signature that the host gives it",
-            short(&wanted.name)
+            shown(&wanted.name)
         );
         found.push((Nearby::Same, near, Some(remedy)));
     }
@@ -105,15 +106,15 @@ fn search_object(
         && u32::try_from(module.0.imported_funcs).is_ok_and(|imported| func >= imported)
     {
         let near = Near {
-            provider: short(provider),
-            name: short(&wanted.name),
+            provider: shortened(provider).into_owned(),
+            name: shortened(&wanted.name).into_owned(),
             ty: table.func_type(func).cloned(),
             why: "it is defined there, but not exported".into(),
         };
-        let provider = short(provider);
         let remedy = format!(
-            "link `{provider}` with `--export={}`, or give the function default visibility",
-            short(&wanted.name)
+            "link `{}` with `--export={}`, or give the function default visibility",
+            shown(provider),
+            shown(&wanted.name)
         );
         found.push((Nearby::Same, near, Some(remedy)));
     }
@@ -134,7 +135,6 @@ fn search_object(
             continue;
         }
         let symbol = table.lookup(name);
-        let provider = short(provider);
         let ty = match symbol {
             Some(Symbol::Function { func, .. }) => table.func_type(func).cloned(),
             _ => None,
@@ -145,21 +145,23 @@ fn search_object(
             (Nearby::Same, Some(_)) => (
                 "it is not in the scope in which the symbol is looked for".to_string(),
                 Some(format!(
-                    "name `{provider}` among the needed libraries of the program, or open it with RTLD_GLOBAL before"
+                    "name `{}` among the needed libraries of the program, or open it with RTLD_GLOBAL before",
+                    shown(provider)
                 )),
             ),
             (_, None) => continue,
             (Nearby::CPlusPlus { linkage: true }, _) => (
                 "one of the two is a C++ name".to_string(),
                 Some(format!(
-                    "declare the function `extern \"C\"` in both `{provider}` and its callers"
+                    "declare the function `extern \"C\"` in both `{}` and its callers",
+                    shown(provider)
                 )),
             ),
             (Nearby::CPlusPlus { linkage: false }, _) => (
                 "the C++ parameters differ".to_string(),
                 Some(format!(
                     "build both sides with the same declaration of `{}`",
-                    short(&wanted.name)
+                    shown(&wanted.name)
                 )),
             ),
             (Nearby::Letters(1), _) => ("one letter differs".to_string(), None),
@@ -170,8 +172,8 @@ fn search_object(
             _ => why,
         };
         let near = Near {
-            provider,
-            name: short(name),
+            provider: shortened(provider).into_owned(),
+            name: shortened(name).into_owned(),
             ty,
             why,
         };

@@ -14,6 +14,7 @@ use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{MemoryType, RefType, TableType};
 use crate::runtime::{Global, Memory, Ref, StoreContextMut, Table, Val};
+use crate::shown::shown;
 
 impl<T: 'static> Load<'_, T> {
     /// Makes the memory, table and stack pointer that the main module does not bring along, and places the objects of a
@@ -65,7 +66,7 @@ impl<T: 'static> Load<'_, T> {
                 if end > own.saturating_mul(PAGE) {
                     return Err(Error::msg(format!(
                         "`{}` defines its own memory of {own} pages, which has no room for its {} bytes of data behind address {NULL_GUARD}; link it with `--import-memory`",
-                        object.name,
+                        shown(&object.name),
                         object.info().memory_size
                     )));
                 }
@@ -87,7 +88,7 @@ impl<T: 'static> Load<'_, T> {
                 return Err(Error::new(ErrorKind::Limit {
                     what: format!(
                         "memory that `{}` allows itself, in pages of 64 KiB; it has to hold the stack and the data of all libraries",
-                        self.name(main)
+                        shown(&self.name(main))
                     ),
                     needed: pages,
                     allowed: maximum,
@@ -239,9 +240,9 @@ impl<T: 'static> Load<'_, T> {
                 .object(id)
                 .is_some_and(|object| object.memory.size > 0);
             if !has_memory {
-                let memory = self
-                    .process
-                    .take_memory(store, size, align, &format!("`{name}`"))?;
+                let memory =
+                    self.process
+                        .take_memory(store, size, align, &format!("`{}`", shown(&name)))?;
                 if let Some(object) = self.process.state().objects.get_mut(&id) {
                     object.memory = memory;
                 }
@@ -256,7 +257,7 @@ impl<T: 'static> Load<'_, T> {
                 let base = self
                     .process
                     .take_slots(store, count, table_align)
-                    .map_err(|error| error.context(format!("`{name}`")))?;
+                    .map_err(|error| error.context(format!("`{}`", shown(&name))))?;
                 if let Some(object) = self.process.state().objects.get_mut(&id) {
                     object.table = TablePlace { base, count };
                 }
@@ -333,7 +334,8 @@ impl<T: 'static> Load<'_, T> {
                     memory.grow(&mut *store, missing).map_err(|error| {
                         error.context(format!(
                             "`{}` needs a memory of {} pages",
-                            object.name, ty.minimum
+                            shown(&object.name),
+                            ty.minimum
                         ))
                     })?;
                 }
@@ -347,7 +349,8 @@ impl<T: 'static> Load<'_, T> {
                         .map_err(|error| {
                             error.context(format!(
                                 "`{}` needs a table of {} elements",
-                                object.name, ty.minimum
+                                shown(&object.name),
+                                ty.minimum
                             ))
                         })?;
                     self.process.state().slots.add(size, missing);
@@ -379,7 +382,7 @@ fn place_at<T: 'static>(process: &Process<T>, object: &NewObject, end: u64) -> R
     if size == 0 || !object.relocatable {
         return Ok(end);
     }
-    let what = format!("`{}`", object.name);
+    let what = format!("`{}`", shown(&object.name));
     let too_much = || memory_limit(&what, u64::from(size));
     let base = align_up(end, object.info().memory_align).ok_or_else(too_much)?;
     let end = range_end(base, u64::from(size)).ok_or_else(too_much)?;

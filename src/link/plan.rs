@@ -19,6 +19,7 @@ use super::{got::CellKind, got::CellTarget, got::LoaderValue, graph};
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{DylinkInfo, Module};
 use crate::runtime::{Func, Global, StoreContextMut};
+use crate::shown::{shown, shown_list};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
@@ -308,7 +309,10 @@ impl<T: 'static> Planner<'_, T> {
         for name in unreadable {
             trace.line(
                 TraceTopics::SYMBOLS,
-                format_args!("{path}: the body of `{name}` does not tell an address; ignored"),
+                format_args!(
+                    "{path}: the body of `{}` does not tell an address; ignored",
+                    shown(&name)
+                ),
             );
         }
         if wrapped {
@@ -404,7 +408,7 @@ impl<T: 'static> Planner<'_, T> {
         }
         if wanted.len() > profile.max_needed {
             return Err(limit(
-                format!("libraries needed by `{path}`"),
+                format!("libraries needed by `{}`", shown(&path)),
                 wanted.len(),
                 profile.max_needed,
             ));
@@ -469,14 +473,15 @@ impl<T: 'static> Planner<'_, T> {
             }
             Err(tried) => {
                 let chain = self.chain(id);
-                let shown = if tried.is_empty() {
+                let places = if tried.is_empty() {
                     "nowhere: there is no library path".to_string()
                 } else {
-                    tried.join(", ")
+                    shown_list(&tried)
                 };
                 self.problems.add_about(
                     format!(
-                        "shared library dependency not found in library path: `{name}`, needed by {chain} (looked for in: {shown})"
+                        "shared library dependency not found in library path: `{}`, needed by {chain} (looked for in: {places})",
+                        shown(name)
                     ),
                     self.about_library(name, id, tried, true),
                 );
@@ -501,7 +506,7 @@ impl<T: 'static> Planner<'_, T> {
             Err(error) => {
                 let chain = self.chain(id);
                 self.problems.add_about(
-                    format!("`{}`, needed by {chain}: {error}", file.path),
+                    format!("`{}`, needed by {chain}: {error}", shown(&file.path)),
                     self.about_library(name, id, vec![file.path.clone()], false),
                 );
                 Ok(None)
@@ -578,7 +583,7 @@ impl<T: 'static> Planner<'_, T> {
                 text.push_str("...");
                 break;
             }
-            let _ = write!(text, "`{}`", object.name);
+            let _ = write!(text, "`{}`", shown(&object.name));
             next = object.brought_by;
         }
         text
@@ -684,7 +689,8 @@ impl<T: 'static> Planner<'_, T> {
         }
         for what in missing {
             self.problems.add(format!(
-                "`{name}` does not share {what}, which libraries need"
+                "`{}` does not share {what}, which libraries need",
+                shown(&name)
             ));
         }
     }
@@ -701,7 +707,7 @@ pub(crate) fn runtime_directories(
 ) -> Result<Vec<String>> {
     SearchPath::runtime_directories(path, runtime_path, most).map_err(|count| {
         limit(
-            format!("directories in the runtime path of `{path}`"),
+            format!("directories in the runtime path of `{}`", shown(path)),
             count,
             most,
         )

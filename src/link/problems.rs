@@ -13,6 +13,7 @@ use super::symbols::Symbol;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{ExternKind, FuncType};
 use crate::runtime::StoreContextMut;
+use crate::shown::{printable, shortened, shown, shown_list};
 use std::collections::HashSet;
 use std::fmt::{self, Write};
 
@@ -102,7 +103,7 @@ pub struct Near {
 
 impl fmt::Display for Near {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` has `{}`", self.provider, self.name)?;
+        write!(f, "`{}` has `{}`", shown(&self.provider), shown(&self.name))?;
         if let Some(ty) = &self.ty {
             write!(f, ": {ty}")?;
         }
@@ -145,13 +146,17 @@ impl fmt::Display for Problem {
         f.write_str(&self.text)?;
         // The sentence about a library says who needs it.
         if self.library.is_none() && !self.needed_by.is_empty() {
-            write!(f, "\n  needed by  {}", self.needed_by.join(", needed by "))?;
+            write!(
+                f,
+                "\n  needed by  {}",
+                printable(&self.needed_by.join(", needed by "))
+            )?;
         }
         for near in &self.near {
             write!(f, "\n  near       {near}")?;
         }
         if self.library.is_none() && !self.searched.is_empty() {
-            write!(f, "\n  searched   {}", self.searched.join(", "))?;
+            write!(f, "\n  searched   {}", shown_list(&self.searched))?;
         }
         if !self.remedy.is_empty() {
             write!(f, "\n  help       {}", self.remedy)?;
@@ -295,15 +300,20 @@ impl<T: 'static> Planner<'_, T> {
             } => {
                 let needed_by = needed_by.and_then(|place| self.new.get(place));
                 Problem {
-                    wanted_by: needed_by.iter().map(|object| short(&object.name)).collect(),
+                    wanted_by: needed_by
+                        .iter()
+                        .map(|object| shortened(&object.name).into_owned())
+                        .collect(),
                     needed_by: needed_by.map_or_else(Vec::new, |object| self.needed_by(object)),
                     remedy: if !missing {
                         "replace the file by a library that is linked with `wasm-ld -shared`".into()
                     } else if searched.is_empty() || !name.contains('/') {
-                        let name = short(&name);
-                        format!("add the directory that has `{name}` to the library path")
+                        format!(
+                            "add the directory that has `{}` to the library path",
+                            shown(&name)
+                        )
                     } else {
-                        format!("put the library where `{}` leads to", short(&name))
+                        format!("put the library where `{}` leads to", shown(&name))
                     },
                     library: Some(name),
                     searched,
@@ -343,7 +353,12 @@ impl<T: 'static> Planner<'_, T> {
         budget: &mut usize,
     ) -> Problem {
         // The embedder is asked before what the process knows is borrowed.
-        let offers = self.process.0.host.signature(&wanted.module, &wanted.name);
+        let host = &self.process.0.host;
+        let offers = host.signature(&wanted.module, &wanted.name);
+        let module = importer.symbols.module();
+        let known = self
+            .process
+            .remedy_for_function(Some(module), &wanted.module, &wanted.name);
         let state = self.process.state();
         let view = View {
             state: &state,
@@ -357,7 +372,7 @@ impl<T: 'static> Planner<'_, T> {
             .then(|| view.find(order, Some(importer.id), &wanted.name))
             .flatten();
         let mut problem = Problem {
-            wanted_by: vec![short(&importer.name)],
+            wanted_by: vec![shortened(&importer.name).into_owned()],
             needed_by: self.needed_by(importer),
             ..plain(match found.map(|found| (found.symbol, wanted.kind)) {
                 Some((Symbol::Function { .. }, SymbolKind::Function)) => {
@@ -372,20 +387,21 @@ impl<T: 'static> Planner<'_, T> {
         };
         match (found, problem.kind) {
             (Some(found), kind) => {
-                let provider = short(view.name(found.object));
+                let provider = view.name(found.object);
                 problem.remedy = if kind == ProblemKind::SignatureMismatch {
                     format!(
-                        "build `{}` and `{provider}` with the same declaration of `{}`",
-                        short(&importer.name),
-                        short(&wanted.name)
+                        "build `{}` and `{}` with the same declaration of `{}`",
+                        shown(&importer.name),
+                        shown(provider),
+                        shown(&wanted.name)
                     )
                 } else {
                     format!(
                         "`{}` has to be the same in both, a function or data: rename one of them",
-                        short(&wanted.name)
+                        shown(&wanted.name)
                     )
                 };
-                problem.provider = Some(provider);
+                problem.provider = Some(shortened(provider).into_owned());
             }
             (None, ProblemKind::Undefined) => {
                 let mut last = HashSet::new();
@@ -393,16 +409,22 @@ impl<T: 'static> Planner<'_, T> {
                     .scope(order, Some(importer.id))
                     .filter(|object| last.insert(*object))
                     .take(MAX_SEARCHED)
-                    .map(|object| short(view.name(object)))
+                    .map(|object| shortened(view.name(object)).into_owned())
                     .collect();
                 let nearness = near::search(&view, importer.id, &wanted, offers, budget);
                 problem.near = nearness.list;
-                problem.remedy = nearness.remedy.unwrap_or_else(|| {
-                    format!(
+                problem.remedy = match (nearness.remedy, known) {
+                    (Some(near), _) => near,
+                    (None, Some(known)) => {
+                        // Where there is no place for it, the sentence says it in brackets.
+                        problem.text = problem.text.replacen(&format!(" ({known})"), "", 1);
+                        known
+                    }
+                    (None, None) => format!(
                         "link the object file that defines `{}`, or load the library that has it",
-                        short(&wanted.name)
-                    )
-                });
+                        shown(&wanted.name)
+                    ),
+                };
             }
             _ => {}
         }
@@ -416,17 +438,6 @@ const MAX_SEARCHED: usize = 16;
 
 /// Objects of the chain from an object to what was asked for.
 const MAX_CHAIN: usize = 8;
-
-/// Bytes of a name in an explanation: names come from files, and are repeated in each explanation.
-const MAX_NAME: usize = 500;
-
-/// A name, cut off if it is very long.
-pub(super) fn short(name: &str) -> String {
-    match name.char_indices().find(|(at, _)| *at >= MAX_NAME) {
-        None => name.to_string(),
-        Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
-    }
-}
 
 impl<T: 'static> Planner<'_, T> {
     /// Who needs an object, up to what was asked for (rule N7).
@@ -451,7 +462,7 @@ impl<T: 'static> Planner<'_, T> {
                 || "preloaded".to_string(),
                 |place| format!("needed #{}", place + 1),
             );
-            chain.push(format!("`{}` ({place})", short(&by.name)));
+            chain.push(format!("`{}` ({place})", shortened(&by.name)));
             object = by;
         }
         chain

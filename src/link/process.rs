@@ -16,6 +16,7 @@ use crate::module::{FuncType, GlobalType, Module};
 use crate::runtime::{
     AsContextMut, Extern, Func, Global, Instance, Memory, StoreContextMut, Table,
 };
+use crate::shown::shown;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -276,10 +277,10 @@ impl<T: 'static> Process<T> {
         }
         let plan = self
             .plan_main(&mut store, module, path)
-            .map_err(|error| error.context(format!("cannot start `{path}`")))?;
+            .map_err(|error| error.context(format!("cannot start `{}`", shown(path))))?;
         let root = self
             .commit(&mut store, plan)
-            .map_err(|error| error.context(format!("cannot start `{path}`")))?;
+            .map_err(|error| error.context(format!("cannot start `{}`", shown(path))))?;
         self.trace_statistics();
         let trace = &self.0.trace;
         let topics = TraceTopics::INIT | TraceTopics::LIBS;
@@ -318,19 +319,19 @@ impl<T: 'static> Process<T> {
                 return Ok(func);
             }
         }
-        let mut exported: Vec<String> = instance
+        let exported: Vec<String> = instance
             .exports(&mut store)
             .into_iter()
             .filter(|(_, item)| matches!(item, Extern::Func(_)))
-            .map(|(name, _)| name)
+            .map(|(name, _)| shown(&name).to_string())
+            .take(40)
             .collect();
-        exported.truncate(40);
         let why = match name.unwrap_or("_start") {
             "_start" if initialised => {
                 "the main module exports `_initialize`, so it is no program that runs once; name the function to call"
                     .to_string()
             }
-            name => format!("the main module exports no function `{name}`"),
+            name => format!("the main module exports no function `{}`", shown(name)),
         };
         Err(Error::usage(format!(
             "{why}; it exports: {}",

@@ -13,6 +13,7 @@ use super::symbols::Symbol;
 use super::trace::TraceTopics;
 use crate::error::Result;
 use crate::runtime::{AsContextMut, StoreContextMut, Val};
+use crate::shown::shown;
 
 /// Passes over cells that are filled from other cells; each pass resolves one more link of such a chain.
 const MAX_ALIAS_PASSES: usize = 8;
@@ -38,7 +39,10 @@ impl<T: 'static> Load<'_, T> {
                     continue;
                 };
                 let (wanted, defined) = (func.ty(&*store), target.ty(&*store));
-                let provider = || self.process.state().name(definition.object).to_string();
+                let provider = || {
+                    let state = self.process.state();
+                    shown(state.name(definition.object)).to_string()
+                };
                 if wanted != defined {
                     let provider = provider();
                     let text = signature_mismatch(
@@ -47,12 +51,12 @@ impl<T: 'static> Load<'_, T> {
                         &provider,
                         &defined,
                     );
-                    problems.add(format!("{text}, wanted by `{}`", object.name));
+                    problems.add(format!("{text}, wanted by `{}`", shown(&object.name)));
                 } else if func.bind(&mut *store, target).is_err() {
                     let provider = provider();
                     problems.add(format!(
                         "function `{}` of `{provider}` is only an import that is exported again and leads back to itself, wanted by `{}`",
-                        symbol_name(self.process, definition), object.name
+                        shown(&symbol_name(self.process, definition)), shown(&object.name)
                     ));
                 }
             }
@@ -84,7 +88,7 @@ impl<T: 'static> Load<'_, T> {
             if size == 0 {
                 continue;
             }
-            let what = format!("thread-local data of `{}`", object.name);
+            let what = format!("thread-local data of `{}`", shown(&object.name));
             let block = self.process.take_memory(store, size, align, &what)?;
             if let Some(object) = self.process.state().objects.get_mut(&object.id) {
                 object.tls_base = Some(block.base);
@@ -139,8 +143,9 @@ impl<T: 'static> Load<'_, T> {
                 _ => "its definition does not lead to an address",
             };
             problems.add(format!(
-                "symbol `{name}`: {value}, wanted by `{}`",
-                object.name
+                "symbol `{}`: {value}, wanted by `{}`",
+                shown(name),
+                shown(&object.name)
             ));
         }
         problems.result()?;
@@ -155,13 +160,13 @@ impl<T: 'static> Load<'_, T> {
             for (_, definition) in std::mem::take(&mut loaded.pending) {
                 let name = match definition.symbol {
                     Symbol::Function { export, .. } => {
-                        object.symbols.export_name(export).to_string()
+                        shown(object.symbols.export_name(export)).to_string()
                     }
                     _ => "an address".to_string(),
                 };
                 problems.add(format!(
                     "function `{name}` is not in the table at its address, wanted by `{}`",
-                    object.name
+                    shown(&object.name)
                 ));
             }
         }
@@ -180,7 +185,7 @@ impl<T: 'static> Load<'_, T> {
                 let (name, tls_base) = {
                     let state = self.process.state();
                     (
-                        state.name(id).to_string(),
+                        shown(state.name(id)).to_string(),
                         state.object(id).and_then(|object| object.tls_base),
                     )
                 };
@@ -252,7 +257,7 @@ impl<T: 'static> Load<'_, T> {
                 .into_iter()
                 .find_map(|name| Some((name, instance.get_func(&mut *store, name)?)));
             if let Some((step, func)) = constructor {
-                let name = self.process.state().name(id).to_string();
+                let name = shown(self.process.state().name(id)).to_string();
                 let trace = &self.process.0.trace;
                 let topics = TraceTopics::INIT | TraceTopics::LIBS;
                 trace.line(topics, format_args!(""));

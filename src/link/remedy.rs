@@ -1,6 +1,10 @@
 //! What to do about names that programs do not define themselves, so that who links one needs no guesses.
 #![forbid(unsafe_code)]
 
+use super::process::Process;
+use super::symbols::javascript_hint;
+use crate::module::Module;
+
 /// Parts of the ABI for cooperative threads (rule T8).
 const COOPERATIVE_THREADS: &[&str] = &[
     "__init_stack_pointer",
@@ -24,7 +28,23 @@ const CALLED_BY_COMPILERS: &[&str] = &[
     "memset",
 ];
 
-/// The remedy for an undefined symbol, if the name tells one (rules C7, T8).
+impl<T: 'static> Process<T> {
+    /// The remedy for a function that nobody defines, if its name tells one to the module that imports it, to the host or
+    /// to the linker (rules C7, R11, T8).
+    pub(super) fn remedy_for_function(
+        &self,
+        importer: Option<&Module>,
+        from: &str,
+        name: &str,
+    ) -> Option<String> {
+        importer
+            .and_then(|module| javascript_hint(module, name))
+            .or_else(|| self.0.host.hint(from, name))
+            .or_else(|| remedy(name).map(String::from))
+    }
+}
+
+/// The remedy for an undefined symbol, if the name alone tells one (rules C7, T8).
 pub(crate) fn remedy(name: &str) -> Option<&'static str> {
     if COOPERATIVE_THREADS.contains(&name) {
         return Some(

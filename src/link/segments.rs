@@ -7,6 +7,7 @@ use super::object::Object;
 use super::plan::Problems;
 use super::symbols::Symbol;
 use crate::module::{ConstExpr, ConstOp, ModuleInner, SegmentMode};
+use crate::shown::shown;
 
 /// Adds a problem for every active segment that leaves the object's memory or slots.
 pub(crate) fn check(object: &Object, problems: &mut Problems) {
@@ -30,7 +31,8 @@ pub(crate) fn check(object: &Object, problems: &mut Problems) {
             if !inside {
                 problems.add(format!(
                     "`{}`: data segment {number} lies outside of the {} bytes of memory that the library reserves",
-                    object.name, object.memory.size
+                    shown(&object.name),
+                    object.memory.size
                 ));
             }
         }
@@ -51,7 +53,8 @@ pub(crate) fn check(object: &Object, problems: &mut Problems) {
             if !inside {
                 problems.add(format!(
                     "`{}`: element segment {number} lies outside of the {} table slots that the library reserves",
-                    object.name, object.table.count
+                    shown(&object.name),
+                    object.table.count
                 ));
             }
         }

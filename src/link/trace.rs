@@ -2,6 +2,7 @@
 //! text is made.
 #![forbid(unsafe_code)]
 
+use crate::shown::{escaped_line, shortened_to};
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,6 +74,9 @@ impl TraceTopics {
 /// Takes the lines.
 pub type TraceSink = Arc<dyn Fn(TraceTopics, &str) + Send + Sync>;
 
+/// Most characters of a line: enough for a scope of hundreds of libraries.
+const MOST_LINE: usize = 16_384;
+
 /// Where the lines go, if anywhere.
 #[derive(Clone, Default)]
 pub(crate) struct Trace {
@@ -93,12 +97,14 @@ impl Trace {
         self.topics.intersects(topic)
     }
 
-    /// Tells one line. The text is made only if it is wanted.
+    /// Tells one line. The text is made only if it is wanted. What guests chose draws no line of its own, commands no
+    /// terminal, and is no longer than can be read.
     pub fn line(&self, topic: TraceTopics, line: fmt::Arguments<'_>) {
         if self.wants(topic)
             && let Some(sink) = &self.sink
         {
-            sink(topic, &line.to_string());
+            let line = line.to_string();
+            sink(topic, &escaped_line(&shortened_to(&line, MOST_LINE)));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::trace::TraceTopics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{FuncType, ValType};
 use crate::runtime::{Mark, StoreContextMut};
+use crate::shown::shown;
 use crate::trap::TrapCode;
 use std::collections::{HashMap, HashSet};
 
@@ -309,7 +310,7 @@ impl<T: 'static> Process<T> {
             for _ in 0..=most {
                 match self.run_exit_handlers(store, *id) {
                     Err(error) if !all || ends_process(&error) => {
-                        return Err(error.context(format!("destructors of `{name}`")));
+                        return Err(error.context(format!("destructors of `{}`", shown(&name))));
                     }
                     Err(_) => {}
                     Ok(()) => break,
@@ -324,7 +325,7 @@ impl<T: 'static> Process<T> {
                 let Some(func) = func else { continue };
                 match self.call_i32(store, func, params) {
                     Err(error) if !all || ends_process(&error) => {
-                        return Err(error.context(format!("destructors of `{name}`")));
+                        return Err(error.context(format!("destructors of `{}`", shown(&name))));
                     }
                     _ => {}
                 }

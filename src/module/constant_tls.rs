@@ -1,9 +1,12 @@
 //! Libraries whose thread-local data has no place: LLVM's linker makes `__tls_base` a constant where code for threads
 //! (`-matomics`) is linked without `--shared-memory`. In a program with fixed addresses that constant is right; in a
 //! library it is only the offset in its data, and thread-local variables would lie near address 0 (rules T1, T3).
+//!
+//! A library that was stripped of names and features and that exports neither `__tls_base` nor a thread-local symbol
+//! cannot be told from one that has a constant of its own, and is loaded.
 #![forbid(unsafe_code)]
 
-use super::{ConstExpr, ExportItem, ExternKind, ModuleInner, ValType};
+use super::{ConstExpr, ExportItem, ExternKind, ModuleInner, SymbolFlags, ValType};
 use std::collections::HashSet;
 use wasmparser::{BinaryReader, Name, NameSectionReader, Parser, Payload};
 
@@ -32,17 +35,34 @@ impl ModuleInner {
             let base = constants.iter().find(|(index, _)| Some(*index) == named);
             return base.map(|(_, value)| *value);
         }
-        // Without names, the features tell that the code is for threads.
-        let exported: HashSet<u32> = self
-            .exports()
-            .filter_map(|export| match export.item {
-                ExportItem::Global(index) => Some(index),
-                _ => None,
-            })
-            .collect();
+        // Without names, it may be exported: `--export-all` does.
+        let mut exported = HashSet::new();
+        for export in self.exports() {
+            if let ExportItem::Global(index) = export.item {
+                let constant = constants.iter().find(|(constant, _)| *constant == index);
+                if let Some((_, value)) = constant.filter(|_| export.name == "__tls_base") {
+                    return Some(*value);
+                }
+                exported.insert(index);
+            }
+        }
+        // Else the features tell that the code is for threads, or, where they were stripped with the names, a
+        // thread-local symbol that nothing sets up.
         let inside = |(index, _): &&(u32, u64)| !exported.contains(index);
         let base = constants.iter().find(inside)?;
-        self.is_for_threads().then_some(base.1)
+        (self.is_for_threads() || self.has_thread_local_exports_without_setup()).then_some(base.1)
+    }
+
+    /// Whether the dynamic linking information calls an export thread-local although there is no function that gives
+    /// thread-local data its values.
+    fn has_thread_local_exports_without_setup(&self) -> bool {
+        let info = self.dylink.as_ref();
+        let mut flags = info.into_iter().flat_map(|info| &info.export_info);
+        flags.any(|(_, flags)| {
+            flags.contains(SymbolFlags::TLS) && !flags.contains(SymbolFlags::ABSOLUTE)
+        }) && !self
+            .exports()
+            .any(|export| export.name == "__wasm_init_tls")
     }
 
     /// The global that the name section calls `__tls_base`. `None`: it names no globals at all.

@@ -3,6 +3,7 @@
 
 use super::{ExternKind, Module, types};
 use crate::error::{Error, Result};
+use crate::shown::printable;
 use std::fmt::Write;
 use wasmparser::{BinaryReader, BlockType, FunctionBody, MemArg, Operator, for_each_operator};
 
@@ -175,7 +176,7 @@ impl<'a> Names<'a> {
                 let name = self.module.section_name(*function_index).or(imported);
                 name.map_or_else(
                     || function_index.to_string(),
-                    |name| format!("{function_index} ;; {}", short(super::printable(name))),
+                    |name| format!("{function_index} ;; {}", short(printable(name))),
                 )
             }
             Operator::CallIndirect {
@@ -204,8 +205,8 @@ impl<'a> Names<'a> {
                 match self.globals.get(place) {
                     Some((module, name)) => format!(
                         "{global_index} ;; {}.{}",
-                        short(super::printable(module)),
-                        short(super::printable(name))
+                        short(printable(module)),
+                        short(printable(name))
                     ),
                     None => global_index.to_string(),
                 }

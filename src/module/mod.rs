@@ -542,19 +542,6 @@ fn entry<T>(list: &[T], index: u32) -> Option<&T> {
     list.get(usize::try_from(index).ok()?)
 }
 
-/// A name of a guest's choice for a terminal: control characters are escaped.
-pub(crate) fn printable(name: &str) -> String {
-    let mut plain = String::with_capacity(name.len());
-    for character in name.chars() {
-        if character.is_control() {
-            plain.extend(character.escape_default());
-        } else {
-            plain.push(character);
-        }
-    }
-    plain
-}
-
 /// Something that validation has proved to exist.
 fn valid<T>(item: Option<T>) -> T {
     item.unwrap_or_else(|| unreachable!("an index of a validated module is within its index space"))

@@ -29,6 +29,10 @@ const MOST_THREADS: usize = 2;
 /// Operators between two looks at the watch. One may take and give a thousand values.
 const OPERATORS_AT_ONCE: usize = 512;
 
+/// Deepest operand stack of a body. An operator of two bytes may put a thousand values there, and the validator keeps
+/// each: without a limit, a file of two megabytes takes gigabytes. Compilers keep dozens.
+const MOST_OPERANDS: u32 = 1 << 20;
+
 /// The first byte of a jump table.
 const BR_TABLE: u8 = 0x0e;
 
@@ -187,6 +191,7 @@ impl Bodies<'_> {
             count = count.wrapping_add(1);
             if count.is_multiple_of(OPERATORS_AT_ONCE) {
                 self.watch.check()?;
+                check_operands(validator)?;
             }
             let at = reader.original_position();
             if self.bytes.get(parse::offset(at)) == Some(&BR_TABLE) {
@@ -248,6 +253,20 @@ impl Bodies<'_> {
         let resources = parse::resources(self.bytes)?;
         Ok(self.module.resources.get_or_init(|| resources))
     }
+}
+
+/// An error if the operand stack is deeper than a body may make it.
+fn check_operands(validator: &FuncValidator<&ValidatorResources>) -> Result<(), Failure> {
+    let height = validator.operand_stack_height();
+    if height <= MOST_OPERANDS {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Limit {
+        what: format!("operands on the stack of function {}", validator.index()),
+        needed: height.into(),
+        allowed: MOST_OPERANDS.into(),
+    })
+    .into())
 }
 
 /// What the threads share.
@@ -334,6 +353,29 @@ mod tests {
             assert!(range.contains(offset), "{invalid}: {offset:#x}");
         }
         assert!(Module::new(&Engine::default(), &functions(300, &[])).is_ok());
+    }
+
+    #[test]
+    fn a_body_that_keeps_a_thousand_operands_for_each_operator_is_refused() {
+        let results = "i32 ".repeat(1_000);
+        let text = |calls: usize| {
+            let calls = "call 0 ".repeat(calls);
+            format!(
+                "(module (import \"m\" \"f\" (func (result {results}))) (func {calls} unreachable))"
+            )
+        };
+        let bytes = wat::parse_str(text(100_000)).unwrap();
+        let error = Module::new(&Engine::default(), &bytes).unwrap_err();
+        let ErrorKind::Limit {
+            needed, allowed, ..
+        } = error.kind()
+        else {
+            panic!("{error}")
+        };
+        // It was noticed before the stack had grown much deeper.
+        assert!(needed > allowed && *needed < 2 * allowed, "{error}");
+        assert!(error.to_string().contains("function 1"), "{error}");
+        assert!(Module::new(&Engine::default(), &wat::parse_str(text(1_000)).unwrap()).is_ok());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::module::{
     ExternKind, ExternType, GlobalType, Import, MemoryType, Module, TableType, ValType,
 };
+use crate::shown::shown;
 
 /// Something for an import.
 #[derive(Clone, Copy, Debug)]
@@ -181,8 +182,8 @@ fn check_import(
     let named = |error: Error| {
         error.context(format!(
             "import `{}.{}`",
-            inner.import_module(import),
-            import.name
+            shown(inner.import_module(import)),
+            shown(&import.name)
         ))
     };
     // SAFETY: lookups give live records, and the references to them end with their statements.

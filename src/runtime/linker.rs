@@ -13,6 +13,7 @@ use super::value::Val;
 use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::{ExternKind, FuncType, Module};
+use crate::shown::shown;
 use crate::trap::{Trap, TrapCode};
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -200,7 +201,7 @@ impl<T: 'static> Linker<T> {
             if self.find(from, &import.name).is_some() {
                 continue;
             }
-            let detail: Box<str> = format!("`{from}::{}`", import.name).into();
+            let detail: Box<str> = format!("`{}::{}`", shown(from), shown(&import.name)).into();
             let call = Arc::new(move |_: *mut (), _: &mut [u64]| {
                 let trap = Trap::new(TrapCode::UnresolvedFunction);
                 Err(Error::from(trap.with_detail(detail.clone())))
@@ -243,8 +244,8 @@ impl<T: 'static> Linker<T> {
                 }
                 reason.push_str(&format!(
                     "unknown import: `{}::{}` has not been defined (expected {})",
-                    module.0.import_module(import),
-                    import.name,
+                    shown(module.0.import_module(import)),
+                    shown(&import.name),
                     describe(&module.0.import_type(import.ty))
                 ));
             }

@@ -646,3 +646,63 @@ fn a_failing_start_function_reports_its_trap_and_effects_stay() {
         assert_eq!(func.call(&mut store, ()).unwrap(), 9);
     });
 }
+
+#[test]
+fn a_load_that_became_part_of_a_call_traps_at_its_own_place_and_the_call_at_its() {
+    everywhere(|engine| {
+        let mut store = Store::new(engine, ());
+        let text = |address: &str| {
+            format!(
+                r#"(module
+                    (type $unary (func (param i32) (result i32)))
+                    (memory 1) (data (i32.const 4) "\01\00\00\00\07\00\00\00\08\00\00\00")
+                    (table 3 funcref) (elem (i32.const 0) $unreachable)
+                    (func $unreachable (param i32) (result i32) unreachable)
+                    (func (export "go") (param i32 i32) (result i32)
+                      (call_indirect (type $unary) (local.get 1) (i32.load {address}))))"#
+            )
+        };
+        // The index is loaded, or loaded from where a pointer points. A null pointer leads to index 0.
+        for (address, cases) in [
+            (
+                "(local.get 0)",
+                [
+                    (0, "", TrapCode::Unreachable),
+                    (4, "call_indirect", TrapCode::UninitializedElement),
+                    (8, "call_indirect", TrapCode::UndefinedElement),
+                    (65_533, "i32.load", TrapCode::MemoryOutOfBounds),
+                ],
+            ),
+            (
+                "offset=65528 (i32.load (local.get 0))",
+                [
+                    (0, "", TrapCode::Unreachable),
+                    (4, "", TrapCode::Unreachable),
+                    (8, "i32.load", TrapCode::MemoryOutOfBounds),
+                    (65_533, "i32.load", TrapCode::MemoryOutOfBounds),
+                ],
+            ),
+        ] {
+            let module = module(engine, &text(address));
+            assert!(module.ir(1).unwrap().contains("CallThrough.l") || address.len() > 20);
+            assert!(module.ir(1).unwrap().contains("CallThrough.v") || address.len() < 20);
+            let operators = module.disassemble(1).unwrap();
+            let place_of = |name: &str| {
+                let operator = operators.iter().find(|found| found.text.starts_with(name));
+                usize::try_from(operator.unwrap().offset).unwrap()
+            };
+            let instance = Instance::new(&mut store, &module, &[]).unwrap();
+            for (at, place, expected) in cases {
+                let error = run::<_, i32, _>(&mut store, instance, "go", (at, 5)).unwrap_err();
+                assert_eq!(code(&error), Some(expected), "{address} {at}");
+                let frames = &error.trap().unwrap().backtrace().frames;
+                let (frame, place) = match place {
+                    // The function that was called stopped: its caller waits at the call.
+                    "" => (1, place_of("call_indirect")),
+                    place => (0, place_of(place)),
+                };
+                assert_eq!(frames[frame].offset, Some(place), "{address} {at}: {error}");
+            }
+        }
+    });
+}

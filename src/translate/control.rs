@@ -755,19 +755,26 @@ impl Translator<'_> {
     /// part of the call.
     fn call_through(&mut self, index: Place, operand: Operand, id: u64, delta: u32) -> bool {
         let copies = self.take_arguments();
+        let mut loaded_at = None;
         let (source, slot, first, second) = match (index, operand) {
             (_, Operand::Slot(slot)) => (through::SLOT, slot, 0, 0),
-            (Place::Acc { producer }, _) => self.take_index(producer),
+            (Place::Acc { producer }, _) => {
+                loaded_at = self.out.place_of(producer);
+                self.take_index(producer)
+            }
             _ => (through::ACC, 0, 0, 0),
         };
         if copies.form == 0 && source < through::LOADED_SLOT {
             return false;
         }
         let (sources, targets) = (copies.sources, copies.targets);
-        self.out.emit_at(
+        let start = self.out.emit_at(
             Family::CallThrough.form(source + copies.form),
             id | slot << 32 | sources[0] << 48,
         );
+        if let Some(place) = loaded_at.filter(|_| source >= through::LOADED_SLOT) {
+            self.out.note_load_within(start, place);
+        }
         self.out.push(first | copies.constant << 32);
         self.out.push(sources[1] | second << 32);
         self.remembered();

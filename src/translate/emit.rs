@@ -233,6 +233,15 @@ impl Emitter {
         self.emit(op, word)
     }
 
+    /// Notes the place of the load that the instruction at `start` begins with, in front of its own operator: the load
+    /// traps at the instruction's second word, all else at its first or, as the return of a call, behind.
+    pub fn note_load_within(&mut self, start: usize, place: u32) {
+        let second = start as u32 + 1;
+        for noted in [(second, place), (second + 1, self.offset)] {
+            self.budget.push(&mut self.places, noted);
+        }
+    }
+
     /// Another word of the last instruction.
     pub fn push(&mut self, word: u64) {
         self.code.push(word);

@@ -312,7 +312,9 @@ handler! {
     call_through(ip, sp, mem, len, ctx, acc, facc) {
         let loaded = if X::LOADED { X::get(ip, sp, mem, len, acc) } else { None };
         if X::LOADED && loaded.is_none() {
-            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+            // The second word has the place of the load.
+            let load = ip.add(8);
+            trap!(TrapCode::MemoryOutOfBounds; load, sp, ctx)
         }
         match COPIES {
             ONE_COPY | TWO_COPIES => u64::slot(sp, field16(ip, 14)).put(sp, field16(ip, 66)),

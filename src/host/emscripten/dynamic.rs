@@ -274,6 +274,8 @@ fn find_symbol<T: EmscriptenHost>(
     // Before anything calls the guest.
     let asker = asking_for_symbol(guest);
     let Ok(symbol) = guest.text(name, MOST_NAME) else {
+        // All of it was looked at for an end; a name that has one is paid for where the symbol is looked for.
+        guest.caller.as_context_mut().pay(MOST_NAME.into())?;
         set_error(guest, "dlsym: the name is no string within the memory")?;
         return Ok(0);
     };

@@ -6,6 +6,7 @@ use super::EmscriptenHost;
 use super::call::{Guest, System, lossy_string};
 use crate::error::{Error, Result};
 use crate::host::errno::Errno;
+use crate::shown::shown;
 use crate::trap::{Trap, TrapCode};
 
 /// Longest text of a message in bytes.
@@ -262,14 +263,14 @@ pub(super) fn run_script_void<T: EmscriptenHost>(
 fn refused<T: EmscriptenHost>(guest: &mut Guest<'_, '_, T>, what: &str, code: u32) -> Error {
     const MOST_SHOWN: usize = 80;
     let text = guest.text(code, MOST_TEXT).unwrap_or_default();
-    let shown: String = text.chars().take(MOST_SHOWN).collect();
-    let shown = match shown.trim() {
+    let beginning: String = text.chars().take(MOST_SHOWN).collect();
+    let code = match beginning.trim() {
         "" => String::new(),
-        shown => format!(": `{shown}`"),
+        code => format!(": `{}`", shown(code)),
     };
     Trap::new(TrapCode::UnresolvedFunction)
         .with_detail(format!(
-            "{what} is JavaScript, which this host does not run{shown}; the embedder can offer the function in its place"
+            "{what} is JavaScript, which this host does not run{code}; the embedder can offer the function in its place"
         ))
         .into()
 }

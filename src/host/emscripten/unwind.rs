@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::link::Process;
 use crate::module::{FuncType, ValType};
 use crate::runtime::{Caller, Func, StoreContextMut, Val};
+use crate::shown::shown;
 use crate::trap::{Trap, TrapCode};
 
 /// Bytes in front of an exception object.
@@ -177,7 +178,10 @@ pub(super) fn throw<T: EmscriptenHost>(
         let name = system.memory.read_u32(name)?;
         super::call::lossy_string(system.memory, name, MOST_NAME)
     });
-    let kind = name.map_or_else(|_| String::new(), |name| format!(" of type `{name}`"));
+    let kind = name.map_or_else(
+        |_| String::new(),
+        |name| format!(" of type `{}`", shown(&name)),
+    );
     Err(no_exceptions(&format!("a C++ exception{kind} was thrown")))
 }
 

@@ -41,7 +41,7 @@ fn all_undefined_and_mismatching_symbols_are_listed_at_once() {
         "signature mismatch for `malloc`: wanted (i64) -> (i32), but `/app/main.wasm` exports (i32) -> (i32) (they differ in parameter 1)",
         "they differ in the number of parameters",
         "import `other.four`: undefined function `four`",
-        "undefined global `five`: a immutable i32",
+        "undefined global `five`: an immutable i32",
     ] {
         assert!(text.contains(expected), "{expected}\n---\n{text}");
     }

@@ -76,7 +76,11 @@ fn parts_of_other_abis_and_of_the_compilers_runtime_are_refused_with_the_cure() 
         ),
     ] {
         let text = refused_text(import);
-        assert!(text.contains(cure), "{text}");
+        let help = text.lines().find(|line| line.starts_with("  help "));
+        assert!(help.is_some_and(|help| help.contains(cure)), "{text}");
+        // One cure, told once.
+        assert_eq!(text.matches(cure).count(), 1, "{text}");
+        assert!(!text.contains("link the object file"), "{text}");
     }
 }
 

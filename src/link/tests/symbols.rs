@@ -455,6 +455,8 @@ fn thread_local_data_gets_a_block_before_the_constructors() {
 
 #[test]
 fn a_library_whose_thread_local_data_would_lie_at_address_0_is_refused() {
+    const THREAD_LOCAL: &str = r#"(global (export "seen") i32 (i32.const 4))"#;
+    const SET_UP: &str = r#"(global (export "seen") i32 (i32.const 4)) (func (export "__wasm_init_tls") (param i32))"#;
     // What clang and wasm-ld 22 make of `-matomics` without `--shared-memory`, with and without names.
     let features = |features: &str| format!("(@custom \"target_features\" \"{features}\")");
     let text = |name: &str, mutable: &str, features: &str| {
@@ -480,8 +482,21 @@ fn a_library_whose_thread_local_data_would_lie_at_address_0_is_refused() {
         ("", "i32", &none, false),
         ("", "i32", "", false),
         (r#"(export "table_size")"#, "i32", &atomics, false),
+        // Stripped of names and features, with `--export-all`.
+        (r#"(export "__tls_base")"#, "i32", "", true),
+        (r#"(export "__tls_base")"#, "(mut i32)", "", false),
+        // Stripped, with a thread-local symbol that other libraries see; and with the function that sets it up.
+        ("", "i32", THREAD_LOCAL, true),
+        ("", "i32", SET_UP, false),
+        ("", "(mut i32)", THREAD_LOCAL, false),
     ] {
-        let library = text(name, mutable, features);
+        let mut library = text(name, mutable, features);
+        if features.contains("seen") {
+            library = library.replace(
+                "(mem-info (memory 8 2))",
+                r#"(mem-info (memory 8 2)) (export-info "seen" tls)"#,
+            );
+        }
         let mut world = World::started(&main_module("", ""), &[("/lib/t.so", &library)]);
         match world.open("t.so") {
             Ok(_) => assert!(!refused, "{name} {mutable} {features}"),

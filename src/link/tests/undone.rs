@@ -264,6 +264,58 @@ fn a_load_that_a_guest_asks_for_takes_its_fuel_and_one_of_the_embedder_does_not(
 }
 
 #[test]
+fn what_guests_ask_the_linker_costs_fuel_by_the_length_of_what_is_read() {
+    let main = main_module(
+        r#"(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))
+           (import "env" "dlsym" (func $dlsym (param i32 i32) (result i32)))
+           (import "env" "dladdr" (func $dladdr (param i32 i32) (result i32)))
+           (import "env" "dlerror" (func $dlerror (result i32)))"#,
+        r#"(func $fill (export "fill") (param i32 i32) (memory.fill (i32.const 131072) (local.get 0) (local.get 1)))
+           (func (export "make_room") (drop (memory.grow (i32.const 4))))
+           (func (export "open") (result i32) (call $dlopen (i32.const 131072) (i32.const 6)))
+           (func (export "find") (result i32) (call $dlsym (i32.const 0) (i32.const 131072)))
+           (func (export "tell") (result i32) (call $dlerror))
+           (func (export "locate") (result i32) (call $dladdr (i32.const 1) (i32.const 1024)))
+           (elem (i32.const 1) func $fill)"#,
+    );
+    let mut world = interruptible(&main, &[]);
+    world.call_main("make_room", &[]).unwrap();
+    let cost = |world: &mut World, function: &str| {
+        world.store.set_fuel(10_000_000).unwrap();
+        world.call_main(function, &[]).unwrap();
+        10_000_000 - world.store.get_fuel().unwrap()
+    };
+    // Short names, then names of 60,000 bytes, then bytes without an end within the longest name.
+    for (length, function, least) in [
+        (60_000, "find", 60_000),
+        (60_000, "open", 60_000),
+        (70_000, "find", 65_536),
+        (70_000, "open", 65_536),
+    ] {
+        world.store.set_fuel(10_000_000).unwrap();
+        world.call_main("fill", &[0, 100_000]).unwrap();
+        world.call_main("fill", &[i32::from(b'x'), 3]).unwrap();
+        let short = cost(&mut world, function);
+        world.call_main("fill", &[i32::from(b'x'), length]).unwrap();
+        let long = cost(&mut world, function);
+        assert!(long >= least, "{function}: {long}");
+        assert!(short < 2_000, "{function}: {short}");
+        world.store.set_fuel(least - 200).unwrap();
+        let error = world.call_main(function, &[]).unwrap_err();
+        assert!(is_trap(&error, TrapCode::OutOfFuel), "{error}");
+    }
+    // The text of an error that repeats a long name, and a search through all symbols of an object.
+    world.store.set_fuel(10_000_000).unwrap();
+    world.call_main("fill", &[0, 100_000]).unwrap();
+    cost(&mut world, "find");
+    let told = cost(&mut world, "tell");
+    let nothing_to_tell = cost(&mut world, "tell");
+    assert!(told > nothing_to_tell + 20, "{told}, {nothing_to_tell}");
+    let symbols = 12;
+    assert!(cost(&mut world, "locate") >= nothing_to_tell + symbols);
+}
+
+#[test]
 fn an_old_library_is_not_bound_to_one_whose_load_fails() {
     let old = library(
         "",
