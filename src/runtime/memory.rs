@@ -4,6 +4,9 @@
 //! loads them again after everything that may grow it. Where the system has address space to reserve (`pages`), a memory
 //! that grows moves at most once; elsewhere its capacity doubles.
 //! Bytes between `len` and `capacity` are always zero.
+//!
+//! With [`Config::guard_pages`] every memory has a reservation of [`GUARDED`] bytes from the beginning: it never moves, and
+//! what is behind `len` gives no access.
 
 use super::budget::Share;
 use super::group::{Group, Records};
@@ -11,6 +14,7 @@ use super::limits::{Growing, Growth, allows, failed};
 use super::pages::Reservation;
 use super::records::{InstanceRec, MemoryRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::MemoryType;
 use crate::trap::TrapCode;
@@ -22,6 +26,9 @@ pub(crate) const PAGE: usize = 64 << 10;
 
 /// Memories that begin with so many bytes lie in a reservation from the beginning; smaller ones, once they grow.
 const RESERVED_FROM: usize = 1 << 20;
+
+/// Bytes of the reservation of a memory with guard pages: whatever index and offset of 32 bits add up to, an access is in it.
+pub(crate) const GUARDED: usize = (8 << 30) + PAGE;
 
 /// Most pages that a memory with 32-bit addresses can have.
 const MOST_PAGES: u64 = 1 << 16;
@@ -200,6 +207,14 @@ fn out_of_memory(bytes: usize) -> Error {
     limit(what, bytes as u64, 0)
 }
 
+/// The error for a memory with guard pages that there is no place for.
+#[cold]
+fn no_space() -> Error {
+    let what = "address space for a memory with guard pages, in bytes (raise the limit, see `ulimit -v`, or turn guard \
+                pages off: Config::guard_pages, the command's --guard-pages)";
+    limit(what, GUARDED as u64, 0)
+}
+
 impl MemoryRec {
     /// The handle of this record in the store with this number.
     pub fn handle(&self, store: u32) -> Memory {
@@ -312,16 +327,26 @@ pub(crate) unsafe fn create(
         ));
     }
     let maximum = ty.maximum.map_or(most, |declared| declared.min(most));
+    // SAFETY: `core` is live; the reference ends with the statement.
+    let guarded = unsafe { (&(*core).engine).config().guard_pages };
     // A small memory, which may never grow, is cheaper from the allocator; a large one would cost a copy.
     let useful = most_bytes(maximum, &share).unwrap_or(len);
-    let pages = (len >= RESERVED_FROM && useful > len)
-        .then(|| reserve(len, useful))
-        .flatten();
+    let pages = if guarded {
+        Config::guard_pages_available()?;
+        // SAFETY: `core` is live; the hook does not touch it.
+        unsafe { ((*core).hooks.guard)()? };
+        reserve(len, GUARDED)
+    } else if len >= RESERVED_FROM && useful > len {
+        reserve(len, useful)
+    } else {
+        None
+    };
     let base = pages.as_ref().map(Reservation::base);
-    let Some(base) = base.or_else(|| allocate(len)) else {
+    let Some(base) = base.or_else(|| (!guarded).then(|| allocate(len)).flatten()) else {
+        let refused = || if guarded { no_space() } else { out_of_memory(len) };
         // SAFETY: both pointers are right by the contract.
-        unsafe { failed(core, store, Growing::Memory, out_of_memory(len))? };
-        return Err(out_of_memory(len));
+        unsafe { failed(core, store, Growing::Memory, refused())? };
+        return Err(refused());
     };
     share.set(len as u64);
     Ok(MemoryRec {
