@@ -169,7 +169,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             Long("native-libc") => options.native_libc = true,
             Long("lazy-validation") => options.lazy_validation = true,
             Long("guard-pages") => {
-                Config::guard_pages_available().map_err(|error| format!("--guard-pages: {error}"))?;
+                Config::guard_pages_available()
+                    .map_err(|error| format!("--guard-pages: {error}"))?;
                 options.guard_pages = true;
             }
             Long("trace") => {

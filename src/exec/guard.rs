@@ -54,7 +54,9 @@ impl Bounds for Guarded {
 macro_rules! access {
     ($instruction:literal) => {
         concat!(
-            "2: ", $instruction, "\n",
+            "2: ",
+            $instruction,
+            "\n",
             "3:\n",
             // "R": no linker drops the section although nothing refers to it but by its bounds.
             ".pushsection dynlink_faults, \"aR\", @progbits\n",
@@ -220,7 +222,9 @@ const _: () = {
     let base = std::mem::offset_of!(Landing, fields);
     assert!(std::mem::offset_of!(Landing, branch) == 0);
     assert!(std::mem::offset_of!(Landing, next) == 24);
-    assert!(base + 16 == std::mem::offset_of!(Landing, next) && base + 32 + 8 == size_of::<Landing>());
+    assert!(
+        base + 16 == std::mem::offset_of!(Landing, next) && base + 32 + 8 == size_of::<Landing>()
+    );
 };
 
 /// An entry of the table of all accesses, as [`access!`] writes it.
@@ -266,12 +270,15 @@ fn accesses() -> &'static [Access] {
 /// allocates, waits, or calls what does.
 pub(super) unsafe fn recover(fault: &mut Fault<'_>) -> bool {
     let place = fault.registers.rip();
-    let Some(access) = accesses().iter().find(|access| access.instruction() == place) else {
+    let Some(access) = accesses()
+        .iter()
+        .find(|access| access.instruction() == place)
+    else {
         return false;
     };
     // Any other reason would be a defect of the engine or of the machine, which must not look like one of the guest.
     let base = fault.registers.rdx();
-    if !fault.is_refusal || fault.address.wrapping_sub(base) >= GUARDED as u64 {
+    if !fault.is_refusal || fault.address.wrapping_sub(base) >= GUARDED {
         return false;
     }
     let landing = &raw const LANDING as u64;
@@ -283,7 +290,11 @@ pub(super) unsafe fn recover(fault: &mut Fault<'_>) -> bool {
         unsafe { (*ctx).ip = ip as *const u8 };
     }
     let fields = access.flags & FIELDS_FOLLOW != 0;
-    let from = if fields { 0 } else { std::mem::offset_of!(Landing, fields) as u64 };
+    let from = if fields {
+        0
+    } else {
+        std::mem::offset_of!(Landing, fields) as u64
+    };
     fault.registers.set_rdi(landing + from);
     if access.flags & CLEAR != 0 {
         fault.registers.set_r9(0);

@@ -3,9 +3,9 @@
 
 use super::cold::*;
 use super::dispatch::{Dispatch, Handler, Loop, handler, trap};
-use super::handlers::call::*;
 #[cfg(dynlink_guard_pages)]
 use super::guard;
+use super::handlers::call::*;
 use super::handlers::control::*;
 use super::handlers::memory::{self, *};
 use super::handlers::numeric::*;

@@ -28,7 +28,7 @@ pub(crate) const PAGE: usize = 64 << 10;
 const RESERVED_FROM: usize = 1 << 20;
 
 /// Bytes of the reservation of a memory with guard pages: whatever index and offset of 32 bits add up to, an access is in it.
-pub(crate) const GUARDED: usize = (8 << 30) + PAGE;
+pub(crate) const GUARDED: u64 = (8 << 30) + PAGE as u64;
 
 /// Most pages that a memory with 32-bit addresses can have.
 const MOST_PAGES: u64 = 1 << 16;
@@ -209,10 +209,10 @@ fn out_of_memory(bytes: usize) -> Error {
 
 /// The error for a memory with guard pages that there is no place for.
 #[cold]
-fn no_space() -> Error {
+fn no_space(_: usize) -> Error {
     let what = "address space for a memory with guard pages, in bytes (raise the limit, see `ulimit -v`, or turn guard \
                 pages off: Config::guard_pages, the command's --guard-pages)";
-    limit(what, GUARDED as u64, 0)
+    limit(what, GUARDED, 0)
 }
 
 impl MemoryRec {
@@ -283,6 +283,35 @@ fn reserve(len: usize, most: usize) -> Option<Reservation> {
     pages.commit(len).then_some(pages)
 }
 
+/// A place for a new memory of `len` bytes, `useful` ones later on: its first byte, and the reservation that it is in.
+///
+/// # Errors
+/// What to say of this length.
+fn place(
+    len: usize,
+    useful: usize,
+    guarded: bool,
+) -> Result<(Option<Reservation>, *mut u8), fn(usize) -> Error> {
+    if guarded {
+        let pages = usize::try_from(GUARDED).ok().and_then(Reservation::new);
+        let mut pages = pages.ok_or(no_space as fn(usize) -> Error)?;
+        return match pages.commit(len) {
+            true => {
+                let base = pages.base();
+                Ok((Some(pages), base))
+            }
+            false => Err(out_of_memory),
+        };
+    }
+    // A small memory, which may never grow, is cheaper from the allocator; a large one would cost a copy.
+    let pages = (len >= RESERVED_FROM && useful > len)
+        .then(|| reserve(len, useful))
+        .flatten();
+    let base = pages.as_ref().map(Reservation::base);
+    let base = base.or_else(|| allocate(len));
+    Ok((pages, base.ok_or(out_of_memory as fn(usize) -> Error)?))
+}
+
 /// Bytes of this many pages, if the host can address them.
 fn bytes_of(pages: u64) -> Option<usize> {
     usize::try_from(pages).ok()?.checked_mul(PAGE)
@@ -329,24 +358,19 @@ pub(crate) unsafe fn create(
     let maximum = ty.maximum.map_or(most, |declared| declared.min(most));
     // SAFETY: `core` is live; the reference ends with the statement.
     let guarded = unsafe { (&(*core).engine).config().guard_pages };
-    // A small memory, which may never grow, is cheaper from the allocator; a large one would cost a copy.
-    let useful = most_bytes(maximum, &share).unwrap_or(len);
-    let pages = if guarded {
+    if guarded {
         Config::guard_pages_available()?;
         // SAFETY: `core` is live; the hook does not touch it.
         unsafe { ((*core).hooks.guard)()? };
-        reserve(len, GUARDED)
-    } else if len >= RESERVED_FROM && useful > len {
-        reserve(len, useful)
-    } else {
-        None
-    };
-    let base = pages.as_ref().map(Reservation::base);
-    let Some(base) = base.or_else(|| (!guarded).then(|| allocate(len)).flatten()) else {
-        let refused = || if guarded { no_space() } else { out_of_memory(len) };
-        // SAFETY: both pointers are right by the contract.
-        unsafe { failed(core, store, Growing::Memory, refused())? };
-        return Err(refused());
+    }
+    let useful = most_bytes(maximum, &share).unwrap_or(len);
+    let (pages, base) = match place(len, useful, guarded) {
+        Ok(place) => place,
+        Err(why) => {
+            // SAFETY: both pointers are right by the contract.
+            unsafe { failed(core, store, Growing::Memory, why(len))? };
+            return Err(why(len));
+        }
     };
     share.set(len as u64);
     Ok(MemoryRec {

@@ -44,6 +44,7 @@ pub(in crate::exec) struct Access {
     /// The instruction.
     pub(in crate::exec) ip: *const u8,
     /// The running thread's state.
+    #[cfg_attr(not(dynlink_guard_pages), allow(dead_code))]
     pub(in crate::exec) ctx: *mut Ctx,
     /// The memory's first byte.
     pub(in crate::exec) base: *mut u8,
@@ -300,11 +301,10 @@ handler! {
     add_memory(ip, sp, mem, len, ctx, acc, facc) {
         let at = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
         let access = Access { ip, ctx, base: mem, len, at };
-        let addend = field32(ip, 16);
         let Some((value, ip)) = M::read::<L, false>(access) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
         };
-        let sum = value.wrapping_add(addend);
+        let sum = value.wrapping_add(field32(ip, 16));
         // In bounds as before.
         let Some(ip) = M::write::<W>(Access { ip, ..access }, sum) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
