@@ -230,20 +230,11 @@ fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
             },
         ),
     ];
-    // One style of each case shows that; the linker knows nothing of how accesses are checked.
-    let is_first = case
-        .description
-        .styles
-        .first()
-        .is_some_and(|first| first == style);
-    let with_guards = is_first && Config::guard_pages_available().is_ok();
     let copy = copy_of(case)?;
     let mut layout = None;
-    let wanted = |config: &Config| with_guards || !config.guard_pages;
-    for (name, mut config) in configurations
-        .into_iter()
-        .filter(|(_, config)| wanted(config))
-    {
+    let has_guards = Config::guard_pages_available().is_ok();
+    let wanted = |(_, config): &(_, Config)| has_guards || !config.guard_pages;
+    for (name, mut config) in configurations.into_iter().filter(wanted) {
         config.fuel |= case.description.fuel.is_some();
         if let Some(pages) = case.description.max_memory_pages {
             config.limits.memory_pages = pages;
@@ -258,7 +249,13 @@ fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
             .into());
         }
         let expected_path = case.folder.join("expected.txt");
-        if std::env::var_os("BLESS").is_some() && is_first {
+        if std::env::var_os("BLESS").is_some()
+            && case
+                .description
+                .styles
+                .first()
+                .is_some_and(|first| first == style)
+        {
             std::fs::write(&expected_path, &outcome.output)?;
         }
         let expected = std::fs::read_to_string(&expected_path)?;

@@ -283,15 +283,14 @@ fn reserve(len: usize, most: usize) -> Option<Reservation> {
     pages.commit(len).then_some(pages)
 }
 
-/// A place for a new memory of `len` bytes, `useful` ones later on: its first byte, and the reservation that it is in.
+/// Where a memory lies: the reservation if it is in one, its first byte.
+type Place = (Option<Reservation>, *mut u8);
+
+/// A place for a new memory of `len` bytes, `useful` ones later on.
 ///
 /// # Errors
 /// What to say of this length.
-fn place(
-    len: usize,
-    useful: usize,
-    guarded: bool,
-) -> Result<(Option<Reservation>, *mut u8), fn(usize) -> Error> {
+fn place(len: usize, useful: usize, guarded: bool) -> Result<Place, fn(usize) -> Error> {
     if guarded {
         let pages = usize::try_from(GUARDED).ok().and_then(Reservation::new);
         let mut pages = pages.ok_or(no_space as fn(usize) -> Error)?;
