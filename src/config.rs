@@ -77,7 +77,8 @@ pub struct Config {
     pub native_libc: bool,
     /// Let the processor find accesses that are out of a memory's bounds, instead of a comparison before each: every memory
     /// takes 8 GiB of address space (and no more memory than else), and the process gets a handler for `SIGSEGV`, which
-    /// passes on what is not its own; whoever installs one later must do so, too. Traps are the same. Needs feature
+    /// passes on what is not its own; whoever installs one later must do so, too, and threads that run guests must not
+    /// block the signal. Traps are the same. Needs feature
     /// `guard-pages` and Linux on x86-64, see [`Config::guard_pages_available`]; elsewhere it is an error to make a memory.
     /// Default: off.
     pub guard_pages: bool,
