@@ -514,7 +514,33 @@ fn fused(group: &mut Group, random: &mut Random) {
             }
         }
     }
-    // Bit tests as conditions and as values, and twice negated.
+    // One bit, which is or is not set.
+    for (consumer, negated) in I32_CONSUMERS
+        .iter()
+        .chain(VALUE_CONSUMERS)
+        .flat_map(|consumer| [(consumer, false), (consumer, true)])
+    {
+        for left in PRODUCERS {
+            for right in PRODUCERS {
+                let (Some((mut before, l)), Some((more, r))) = (
+                    produce(random, *left, Ty::I32, 0),
+                    produce(random, *right, Ty::I32, 1),
+                ) else {
+                    continue;
+                };
+                before.extend(more);
+                let shifted = Expr::op("i32.shr_u", l, r);
+                let mut bit = Expr::op("i32.and", shifted, Expr::i32(1));
+                if negated {
+                    bit = Expr::unary(unary("i32.eqz"), bit);
+                }
+                let function = consume(*consumer, Ty::I32, before, bit);
+                let arguments = arguments(random, CALLS, false);
+                group.test(format!("bit -> {consumer:?}"), function, arguments);
+            }
+        }
+    }
+    // Tests of masks as conditions and as values, and twice negated.
     for ty in [Ty::I32, Ty::I64] {
         let and = binary(&format!("{}.and", ty.name()));
         let eqz = unary(&format!("{}.eqz", ty.name()));
@@ -537,7 +563,7 @@ fn fused(group: &mut Group, random: &mut Random) {
                     }
                     let function = consume(*consumer, Ty::I32, before, test);
                     let arguments = arguments(random, CALLS, false);
-                    group.test(format!("bit test -> {consumer:?}"), function, arguments);
+                    group.test(format!("mask test -> {consumer:?}"), function, arguments);
                 }
             }
         }

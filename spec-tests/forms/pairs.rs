@@ -42,8 +42,9 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
     let slot = |k| Expr::Local(param(ty, k));
     for first in &operators {
         for next in &operators {
-            for operands in 0..8 {
+            for operands in 0..9 {
                 let constant = short(random, ty);
+                let held = local(ty, 1);
                 let (a, b) = match operands {
                     0 => (slot(0), slot(1)),
                     1 => (lonely(ty), slot(1)),
@@ -56,17 +57,22 @@ pub fn pairs(group: &mut Group, random: &mut Random, ty: Ty) {
                         Expr::if_else(ty, Expr::Local(param(Ty::I32, 2)), slot(0), slot(1)),
                         constant,
                     ),
-                    _ => (constant, lonely(ty)),
+                    7 => (constant, lonely(ty)),
+                    _ => (Expr::Local(held), constant),
                 };
-                for third in 0..3 {
+                for third in 0..5 {
                     let inner = Expr::binary(first, a.clone(), b.clone());
                     let pair = match third {
                         0 => Expr::binary(next, inner, slot(2)),
                         1 => Expr::binary(next, inner, short(random, ty)),
-                        _ => Expr::binary(next, slot(2), inner),
+                        2 => Expr::binary(next, slot(2), inner),
+                        // What was computed right before: a local, or an operand that waits.
+                        3 => Expr::binary(next, inner, Expr::Local(held)),
+                        _ => Expr::binary(next, lonely(ty), inner),
                     };
                     for consumer in [Consumer::Result, Consumer::Set] {
-                        let function = consume(consumer, ty, Vec::new(), pair.clone());
+                        let before = vec![Stmt::Set(held, lonely(ty))];
+                        let function = consume(consumer, ty, before, pair.clone());
                         let label = format!("{} then {} {operands} {third}", first.name, next.name);
                         group.test(label, function, arguments(random, FEW, false));
                     }
@@ -84,7 +90,7 @@ pub fn selects(group: &mut Group, random: &mut Random) {
             .iter()
             .filter(|op| op.operand == ty && op.result == Ty::I32);
         let comparisons: Vec<&'static Binary> = comparisons.collect();
-        for kind in 0..comparisons.len() + 2 {
+        for kind in 0..comparisons.len() + 4 {
             for operands in 0..4 {
                 let (a, b) = match operands {
                     0 => (Expr::Local(param(ty, 0)), Expr::Local(param(ty, 1))),
@@ -94,7 +100,21 @@ pub fn selects(group: &mut Group, random: &mut Random) {
                 };
                 let condition = match comparisons.get(kind) {
                     Some(op) => Expr::binary(op, a, b),
-                    // Bit tests: whether a bit is set (0) or none (1).
+                    // Bit tests: whether a bit that a mask names is set (0) or none (1), and the same of one bit (2, 3).
+                    None if kind >= comparisons.len() + 2 => {
+                        let shifted = Expr::op(&format!("{name}.shr_u"), a, b);
+                        let one = Expr::Const(ty, 1);
+                        let bit = Expr::op(&format!("{name}.and"), shifted, one);
+                        let eqz = Expr::unary(
+                            super::operators::unary(&format!("{name}.eqz")),
+                            bit.clone(),
+                        );
+                        match (ty, kind - comparisons.len()) {
+                            (Ty::I32, 2) => bit,
+                            (_, 2) => Expr::unary(super::operators::unary("i32.eqz"), eqz),
+                            _ => eqz,
+                        }
+                    }
                     None => {
                         let and = Expr::op(&format!("{name}.and"), a, b);
                         let eqz = super::operators::unary;

@@ -218,9 +218,13 @@ fn pair_forms<D: Dispatch, O: Bin, P: Bin, const RIGHT: bool>() -> Vec<Handler> 
     ];
     if <O::R as Value>::FLOAT {
         let unused: [Handler; 18] = [unused::<D>; 18];
-        return [slots.as_slice(), &unused].concat();
+        let accumulator: [Handler; 2] = [
+            pair::<D, O, P, Sa, Sb, A, RIGHT, false>,
+            pair::<D, O, P, Sa, Sb, A, RIGHT, true>,
+        ];
+        return [slots.as_slice(), &unused, &accumulator].concat();
     }
-    let immediates: [Handler; 18] = [
+    let immediates: [Handler; 26] = [
         pair::<D, O, P, Sa, Ib, Sc, RIGHT, false>,
         pair::<D, O, P, Sa, Ib, Sc, RIGHT, true>,
         pair::<D, O, P, A, Ib, Sc, RIGHT, false>,
@@ -239,6 +243,14 @@ fn pair_forms<D: Dispatch, O: Bin, P: Bin, const RIGHT: bool>() -> Vec<Handler> 
         pair::<D, O, P, Ib, Sa, Sc, RIGHT, true>,
         pair::<D, O, P, Ib, A, Sc, RIGHT, false>,
         pair::<D, O, P, Ib, A, Sc, RIGHT, true>,
+        pair::<D, O, P, Sa, Sb, A, RIGHT, false>,
+        pair::<D, O, P, Sa, Sb, A, RIGHT, true>,
+        pair::<D, O, P, Sa, Ib, A, RIGHT, false>,
+        pair::<D, O, P, Sa, Ib, A, RIGHT, true>,
+        pair::<D, O, P, Ib, Sa, A, RIGHT, false>,
+        pair::<D, O, P, Ib, Sa, A, RIGHT, true>,
+        pair::<D, O, P, A, Ib, A, RIGHT, false>,
+        pair::<D, O, P, A, Ib, A, RIGHT, true>,
     ];
     [slots.as_slice(), &immediates].concat()
 }

@@ -26,7 +26,7 @@
 //! | un     | s a × {-, _s} | d @8, a @10 |
 //! | load   | s a ss as i p q r m t v w × {-, _s} | d @8, a @10, offset u32 @12, more @16 (see `Address`) |
 //! | store  | see `STORE_FORMS` | a @8, b @10, offset u32 @12, more @16 |
-//! | pair   | ss as sa si ai × c {s i} × {-, _s} | d @8, a @10, b @12 or i32 @12, c @16 or i32 @16 |
+//! | pair   | ss as sa si ai × c {s i}, is ia × c s, ss si is ai × c a; × {-, _s} | d @8, a @10, b @12 or i32 @12, c @16 or i32 @16 |
 //! | special| listed | said in the row's formula |
 
 /// Calls a macro with the whole table.
@@ -90,6 +90,8 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         I32GeU(u32) ! I32LtU "a ≥ b" |x, y| x >= y;
         I32Tst(u32) ! I32Ntst "a & b ≠ 0" |x, y| x & y != 0;
         I32Ntst(u32) ! I32Tst "a & b = 0" |x, y| x & y == 0;
+        I32Bit(u32) ! I32Nbit "bit b mod 32 of a is 1" |x, y| x.wrapping_shr(y) & 1 != 0;
+        I32Nbit(u32) ! I32Bit "bit b mod 32 of a is 0" |x, y| x.wrapping_shr(y) & 1 == 0;
         I64Eq(u64) ! I64Ne "a = b" |x, y| x == y;
         I64Ne(u64) ! I64Eq "a ≠ b" |x, y| x != y;
         I64LtS(i64) ! I64GeS "a < b, signed" |x, y| x < y;
@@ -457,16 +459,19 @@ pub(crate) const STORE_FORMS: [&str; 18] = [
 pub(crate) const ADDBR_FORMS: [&str; 4] = ["s", "i", "add_s", "add_i"];
 
 /// Forms of two operators in one: the first one's operands, the second one's other operand. Floats have no immediates.
-/// Then those with an immediate as the first one's left operand.
-pub(crate) const PAIR_FORMS: [&str; 24] = [
+/// Then those with an immediate as the first one's left operand, and those with the accumulator as the second one's operand.
+pub(crate) const PAIR_FORMS: [&str; 32] = [
     "ss_s", "ss_s_s", "as_s", "as_s_s", "sa_s", "sa_s_s", "si_s", "si_s_s", "ai_s", "ai_s_s",
     "ss_i", "ss_i_s", "as_i", "as_i_s", "sa_i", "sa_i_s", "si_i", "si_i_s", "ai_i", "ai_i_s",
-    "is_s", "is_s_s", "ia_s", "ia_s_s",
+    "is_s", "is_s_s", "ia_s", "ia_s_s", "ss_a", "ss_a_s", "si_a", "si_a_s", "is_a", "is_a_s",
+    "ai_a", "ai_a_s",
 ];
 /// First form of a pair whose third operand is an immediate.
 pub(crate) const PAIR_IMMEDIATE: u16 = 10;
 /// First form of a pair whose first operand is an immediate.
 pub(crate) const PAIR_FIRST: u16 = 20;
+/// First form of a pair whose third operand is the accumulator.
+pub(crate) const PAIR_ACC: u16 = 24;
 
 /// Forms a family has room for.
 pub(crate) const FORMS: usize = 32;
@@ -602,6 +607,16 @@ impl Op {
         let pair = family.checked_sub(PAIRS[0].3 as usize);
         if let Some((first, second, _, _)) = pair.and_then(|pair| PAIRS.get(pair)) {
             let floats = *second as u16 >= Family::F32Add as u16;
+            if form >= PAIR_ACC {
+                return match form - PAIR_ACC {
+                    0..2 => false,
+                    4..6 => floats || first.commutes(),
+                    // A local plus a constant, and a shifted local plus itself, are addresses first.
+                    6.. if *first == Family::I32Add => true,
+                    6.. if *first == Family::I32Shl && *second == Family::I32Add => true,
+                    _ => floats || *first == Family::I32Sub,
+                };
+            }
             if form >= PAIR_FIRST {
                 return floats || first.commutes();
             }

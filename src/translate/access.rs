@@ -112,7 +112,10 @@ impl Translator<'_> {
         if self.load_through_pointer(family, popped, offset, result) {
             return;
         }
-        if let Some((form, a, b, cell)) = self.take_address_add(popped) {
+        let made = self
+            .scaled_accumulator(popped)
+            .or_else(|| self.take_address_add(popped));
+        if let Some((form, a, b, cell)) = made {
             let start = self.out.emit_at(family.form(form), a << 16 | offset << 32);
             if b != NO_WORD {
                 self.out.push(b);
@@ -187,6 +190,33 @@ impl Translator<'_> {
         self.out.push(word & 0xffff | offset << 32);
         self.result(last, result);
         true
+    }
+
+    /// If the index of the address is a local that the accumulator holds too: form and fields as for [`Self::take_address_add`].
+    /// An index that was just computed would have to come back from its slot.
+    fn scaled_accumulator(&self, popped: Popped) -> Option<(u16, u64, u64, Option<Field>)> {
+        let Place::Scaled {
+            base,
+            index,
+            shift,
+            offset,
+        } = popped.place
+        else {
+            return None;
+        };
+        if self.far || self.acc_local[0] != Some(index) {
+            return None;
+        }
+        let shift = u64::from(shift);
+        Some(match (base, offset) {
+            (None, 0) => (address::ACC_SCALED, shift, NO_WORD, None),
+            (None, offset) => (address::ACC_SCALED_IMM, shift, u64::from(offset), None),
+            (Some(base), 0) => {
+                let base = u64::from(self.local_slot(base));
+                (address::ACC_SCALED_SLOT, shift, base, None)
+            }
+            _ => return None,
+        })
     }
 
     /// If the address was just made by an `i32.add` of slots, accumulator or constant, by a shift of the accumulator, or by both:

@@ -5,7 +5,7 @@ use super::access::address;
 use super::emit::Fixup;
 use super::stack::{Operand, Place, Popped};
 use super::{Field, Translator, class};
-use crate::ir::ops::{BRANCH, Family, Op, PAIR_FIRST, PAIR_IMMEDIATE, SELECT, pair_of};
+use crate::ir::ops::{BRANCH, Family, Op, PAIR_ACC, PAIR_FIRST, PAIR_IMMEDIATE, SELECT, pair_of};
 use crate::module::ValType;
 
 /// Forms of value operators, by operands.
@@ -18,6 +18,15 @@ pub(super) mod operands {
     pub const IS: u16 = 10;
     pub const IA: u16 = 12;
     pub const AA: u16 = 14;
+}
+
+/// Forms of pairs with the accumulator as the third operand, by the first operator's operands.
+mod held_form {
+    pub const SS: u16 = 0;
+    pub const SI: u16 = 2;
+    pub const IS: u16 = 4;
+    /// The accumulator and an immediate.
+    pub const AI: u16 = 6;
 }
 
 impl Translator<'_> {
@@ -136,6 +145,9 @@ impl Translator<'_> {
         if commutes && constant(x) && !constant(y) {
             std::mem::swap(&mut x, &mut y);
         }
+        if self.bit_of(family, x, y) {
+            return self.push(x.place, result);
+        }
         self.free_acc(class(result));
         if self.shift_and(family, x, y, result) {
             return;
@@ -166,6 +178,27 @@ impl Translator<'_> {
         self.emit_binary(family, left, right, y.ty, result);
     }
 
+    /// The lowest bit of what was just shifted to the right: the shift becomes a test of one bit, which a branch, a
+    /// `select` or an `eqz` takes over.
+    fn bit_of(&mut self, family: Family, x: Popped, y: Popped) -> bool {
+        let Place::Acc { producer } = x.place else {
+            return false;
+        };
+        if self.out.last != Some(producer) {
+            return false;
+        }
+        let shift = self.out.op(producer);
+        let fits = family == Family::I32And
+            && matches!(y.place, Place::Const(1))
+            && shift.is(Family::I32ShrU)
+            && shift.form() < operands::IS
+            && shift.form().is_multiple_of(2);
+        if fits {
+            self.out.code[producer] = u64::from(Family::I32Bit.form(shift.form()).0);
+        }
+        fits
+    }
+
     /// A shifted local that is no address: the pair of shift and operator, if there is one.
     fn shift_and(&mut self, family: Family, x: Popped, y: Popped, result: ValType) -> bool {
         let plain = |popped: Popped| match popped.place {
@@ -186,14 +219,25 @@ impl Translator<'_> {
             return false;
         };
         let index = self.near(self.local_slot(scaled.0));
-        let (form, third) = match other.place {
-            Place::Const(value) => (PAIR_IMMEDIATE, u64::from(value as u32)),
-            _ => (0, self.slot_operand(other)),
+        let held = |place: Place| match place {
+            Place::Acc { .. } => true,
+            Place::Local(local) => self.acc_local[0] == Some(local),
+            _ => false,
         };
-        let start = self.out.emit(
-            pair.form(form + operands::SI),
-            index << 16 | u64::from(scaled.1) << 32,
-        );
+        let form = match other.place {
+            Place::Const(_) => PAIR_IMMEDIATE + operands::SI,
+            place if self.far || !held(place) => operands::SI,
+            Place::Local(local) if local == scaled.0 => PAIR_ACC + held_form::AI,
+            _ => PAIR_ACC + held_form::SI,
+        };
+        let third = match other.place {
+            Place::Const(value) => u64::from(value as u32),
+            Place::Acc { .. } if form >= PAIR_ACC => 0,
+            _ => self.slot_operand(other),
+        };
+        let start = self
+            .out
+            .emit(pair.form(form), index << 16 | u64::from(scaled.1) << 32);
         self.out.push(third);
         self.result(start, result);
         true
@@ -209,9 +253,9 @@ impl Translator<'_> {
         right: Operand,
         result: ValType,
     ) -> bool {
-        let (popped, other, is_right) = match (left, right) {
-            (Operand::Acc, other) => (x, other, false),
-            (other, Operand::Acc) => (y, other, true),
+        let (popped, other, other_popped, is_right) = match (left, right) {
+            (Operand::Acc, other) => (x, other, y, false),
+            (other, Operand::Acc) => (y, other, x, true),
             _ => return false,
         };
         let Place::Acc { producer } = popped.place else {
@@ -255,13 +299,33 @@ impl Translator<'_> {
                 Some(_) => return false,
             }
         }
+        let held = match first.form() {
+            _ if immediate => None,
+            operands::SS => Some(held_form::SS),
+            operands::SI => Some(held_form::SI),
+            operands::IS => Some(held_form::IS),
+            operands::AI => Some(held_form::AI),
+            _ => None,
+        };
+        let held = held.filter(|_| {
+            self.out
+                .before
+                .is_some_and(|before| self.makes(before, other_popped))
+        });
         let form = match (first.form(), immediate) {
+            _ if held.is_some() => PAIR_ACC + held.unwrap_or_default(),
             (form, false) if form >= operands::IS => PAIR_FIRST + form - operands::IS,
             (form, true) if form >= operands::IS => return false,
             (form, true) => PAIR_IMMEDIATE + form,
             (form, false) => form,
         };
         self.out.retract();
+        if let (Some(before), true, Place::Slot) =
+            (self.out.last, held.is_some(), other_popped.place)
+        {
+            // Nobody else reads what had to make room for the first operator's result.
+            self.out.code[before] -= 1;
+        }
         let start = self.out.emit(pair.form(form), word);
         self.out.push(third);
         self.result(start, result);
@@ -685,7 +749,7 @@ fn is_short(family: Family, value: u64) -> bool {
 
 /// Whether a comparison compares 32-bit integers.
 fn compares_i32(family: Family) -> bool {
-    (Family::I32Eq as u16..=Family::I32Ntst as u16).contains(&(family as u16))
+    (Family::I32Eq as u16..=Family::I32Nbit as u16).contains(&(family as u16))
 }
 
 /// Whether the second operand of an i64 operator is a number of bits, which 32 bits hold.

@@ -14,7 +14,7 @@ use super::Translator;
 use super::access::address;
 use super::copies::form;
 use super::fuse::operands;
-use crate::ir::ops::{BRANCH, Family, Op};
+use crate::ir::ops::{BRANCH, Family, Op, PAIR_ACC, PAIR_FIRST, PAIR_IMMEDIATE};
 
 /// What a loop remembers of its start and of the branches back to it.
 #[derive(Clone, Copy)]
@@ -128,11 +128,12 @@ impl Translator<'_> {
         let form = if op.has_operand_forms() || is_pair {
             // Pairs with an immediate third operand, and with one first, have the same forms again.
             let (from, form) = match op.form() - kept {
-                form if is_pair && form >= crate::ir::ops::PAIR_FIRST => {
-                    (form, form - crate::ir::ops::PAIR_FIRST + operands::IS)
-                }
-                form if is_pair && form >= crate::ir::ops::PAIR_IMMEDIATE => {
-                    (form, form - crate::ir::ops::PAIR_IMMEDIATE)
+                form if is_pair && form >= PAIR_ACC => return None,
+                form if is_pair && form >= PAIR_FIRST => (form, form - PAIR_FIRST + operands::IS),
+                form if is_pair && form >= PAIR_IMMEDIATE => (form, form - PAIR_IMMEDIATE),
+                // Both of its operands are the local.
+                operands::SI if is_pair && a == slot && self.out.code[start + 2] == slot => {
+                    (operands::AI, PAIR_ACC + 6)
                 }
                 form => (form, form),
             };
