@@ -380,7 +380,7 @@ fn a_hundred_thousand_traps_in_a_row_cost_nothing_that_lasts() {
             .get_typed_func::<i32, i32>(&mut store, "peek")
             .expect("a function");
         for round in 0..100_000 {
-            let error = peek.call(&mut store, 65_536 + round * 40_000);
+            let error = peek.call(&mut store, 65_536 + round);
             assert!(error.is_err(), "round {round}");
         }
         assert_eq!(peek.call(&mut store, 65_535).ok(), Some(0));
