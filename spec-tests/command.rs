@@ -305,6 +305,42 @@ fn memory_has_a_limit() {
         .fails(127, &["memory", "100"]);
 }
 
+#[test]
+fn guard_pages_are_refused_where_there_are_none_and_else_change_nothing() {
+    let text = "(module (memory 1) (func $inner (param i32) (result i32) (i32.load (local.get 0)))
+        (func (export \"at\") (param i32) (result i32) (call $inner (local.get 0))))";
+    let case = Case::module(text);
+    if dynlink::Config::guard_pages_available().is_err() {
+        case.run(&["--guard-pages", "m.wasm"])
+            .fails(2, &["--guard-pages", "build", "turn them off"]);
+        return;
+    }
+    for address in ["65532", "65533", "-1"] {
+        let [with, without] = [&["--guard-pages"][..], &[]].map(|flags| {
+            let done = case.run(&[flags, &["--invoke", "at", "m.wasm", address]].concat());
+            (done.status, done.stdout, done.stderr)
+        });
+        assert_eq!(with, without);
+        assert_eq!(with.0, Some(if address == "65532" { 0 } else { 134 }));
+    }
+    // Without the address space there is no memory, and the message has a remedy.
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v 6000000; exec \"$0\" --guard-pages --invoke at m.wasm 0",
+        ])
+        .arg(env!("CARGO_BIN_EXE_dynlink"))
+        .current_dir(case.folder.path())
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(127), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("ulimit -v") && told.contains("--guard-pages"),
+        "{told}"
+    );
+}
+
 /// Opens the file `a` below descriptor 3 (relative to what is mounted first) and exits with the errno; 0 is success.
 fn opens(rights: &str) -> String {
     format!(

@@ -222,10 +222,19 @@ fn run_trial(case: &Case, style: &str) -> Result<(), Failed> {
                 ..Config::default()
             },
         ),
+        (
+            "guard pages",
+            Config {
+                guard_pages: true,
+                ..Config::default()
+            },
+        ),
     ];
     let copy = copy_of(case)?;
     let mut layout = None;
-    for (name, mut config) in configurations {
+    let has_guards = Config::guard_pages_available().is_ok();
+    let wanted = |(_, config): &(_, Config)| has_guards || !config.guard_pages;
+    for (name, mut config) in configurations.into_iter().filter(wanted) {
         config.fuel |= case.description.fuel.is_some();
         if let Some(pages) = case.description.max_memory_pages {
             config.limits.memory_pages = pages;

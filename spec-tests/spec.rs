@@ -22,6 +22,9 @@ use suites::{Script, Skips};
 /// Assertions that the engine decides, in each configuration. Fewer mean that some were lost.
 const ENGINE_ASSERTIONS: usize = 63_625;
 
+/// Accesses out of bounds that a configuration with guard pages tells of in the same words as one without.
+const GUARDED_PLACES: usize = 41_541;
+
 /// Random programs are grouped by seed; this many groups run in each configuration.
 const RANDOM_GROUPS: u64 = 12;
 
@@ -50,7 +53,8 @@ struct Configuration {
     forms: Forms,
 }
 
-/// The four configurations of the specification tests, and the metered variants of the translation.
+/// The four configurations of the specification tests, the metered variants of the translation, and those with guard pages
+/// where there are any.
 fn configurations() -> Vec<Configuration> {
     let make =
         |name, dispatch, eager_translation, (fuel, interruption), scripts, forms| Configuration {
@@ -68,7 +72,7 @@ fn configurations() -> Vec<Configuration> {
         };
     use Dispatch::{Loop, TailCall};
     let (off, both) = ((false, false), (true, true));
-    vec![
+    let mut configurations = vec![
         make("tail-eager", TailCall, true, off, true, Forms::None),
         make("tail-lazy", TailCall, false, off, true, Forms::All),
         make("loop-eager", Loop, true, off, true, Forms::All),
@@ -92,7 +96,17 @@ fn configurations() -> Vec<Configuration> {
             false,
             Forms::All,
         ),
-    ]
+    ];
+    if Config::guard_pages_available().is_ok() {
+        for (name, dispatch) in [("tail-guarded", TailCall), ("loop-guarded", Loop)] {
+            let mut guarded = make(name, dispatch, false, off, true, Forms::All);
+            guarded.config.guard_pages = true;
+            // What counts operators checks bounds.
+            guarded.config.op_coverage = false;
+            configurations.push(guarded);
+        }
+    }
+    configurations
 }
 
 /// What all trials of one configuration did.
@@ -103,6 +117,7 @@ struct Totals {
     text_assertions: usize,
     skipped: usize,
     comparisons: usize,
+    places: usize,
 }
 
 type Summary = Arc<Mutex<BTreeMap<&'static str, Totals>>>;
@@ -153,7 +168,10 @@ fn main() -> ExitCode {
         }
     }
     for group in &groups {
-        trials.push(torture_trial(group));
+        trials.push(torture_trial(group, false));
+        if Config::guard_pages_available().is_ok() {
+            trials.push(torture_trial(group, true));
+        }
     }
     trials.extend(linked::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -264,29 +282,43 @@ fn form_trial(
         // The evaluator walks trees by recursion.
         let report = on_stack(64 << 20, move || {
             let (group, bytes) = group.get()?;
-            Ok(forms::harness::compare(&engine, group, bytes))
+            let mut config = engine.config().clone();
+            config.guard_pages = false;
+            let checked = engine.config().guard_pages.then(|| Engine::new(config));
+            Ok(forms::harness::compare(
+                &engine,
+                checked.as_ref(),
+                group,
+                bytes,
+            ))
         })?;
         if report.compared == 0 {
             return Err("nothing was compared".into());
         }
-        summary
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(name)
-            .or_default()
-            .comparisons += report.compared;
+        {
+            let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+            let totals = summary.entry(name).or_default();
+            totals.comparisons += report.compared;
+            totals.places += report.places;
+        }
         verdict(report.differences)
     })
 }
 
-fn torture_trial(group: &Arc<FormGroup>) -> Trial {
+fn torture_trial(group: &Arc<FormGroup>, guard_pages: bool) -> Trial {
     let group = group.clone();
-    Trial::test(format!("torture::forms/{}", group.name), move || {
+    let name = if guard_pages {
+        "torture-guarded"
+    } else {
+        "torture"
+    };
+    Trial::test(format!("{name}::forms/{}", group.name), move || {
         // Trees are built and printed by recursion: not on the small stack.
         let building = group.clone();
         on_stack(64 << 20, move || building.get().map(drop))?;
         let engine = Engine::new(Config {
             dispatch: Dispatch::TailCall,
+            guard_pages,
             ..Config::default()
         });
         on_stack(TORTURE_STACK, move || {
@@ -342,6 +374,13 @@ fn check_summary(summary: &Summary, scripts: usize) -> bool {
             totals.skipped,
             totals.comparisons
         );
+        if configuration.config.guard_pages {
+            println!("  {} places of traps", totals.places);
+            if totals.places < GUARDED_PLACES {
+                println!("  FAILED: expected {GUARDED_PLACES}");
+                fine = false;
+            }
+        }
         if !configuration.scripts {
             continue;
         }

@@ -75,6 +75,13 @@ pub struct Config {
     /// that tell an address, or name section) and types. Results are those of musl for all calls that C defines; what is
     /// out of bounds, or what there is not enough fuel for, traps before anything is written. A guest that means something else by such a name breaks. Default: off.
     pub native_libc: bool,
+    /// Let the processor find accesses that are out of a memory's bounds, instead of a comparison before each: every memory
+    /// takes 8 GiB of address space (and no more memory than else), and the process gets a handler for `SIGSEGV`, which
+    /// passes on what is not its own; whoever installs one later must do so, too, and threads that run guests must not
+    /// block the signal. Traps are the same. Needs feature
+    /// `guard-pages` and Linux on x86-64, see [`Config::guard_pages_available`]; elsewhere it is an error to make a memory.
+    /// Default: off.
+    pub guard_pages: bool,
     /// Count fuel: guests trap when the store's fuel is used up. Costs a check at function entry and loops. Default: off.
     pub fuel: bool,
     /// Allow deadlines and interruption. Costs a check at function entry and loops. Default: off.
@@ -85,6 +92,23 @@ pub struct Config {
     pub print_code: bool,
     /// Limits on what a module may ask for.
     pub limits: Limits,
+}
+
+impl Config {
+    /// Whether this build can do what [`Config::guard_pages`] asks for.
+    ///
+    /// # Errors
+    /// It cannot; why, and what to do.
+    pub fn guard_pages_available() -> Result<()> {
+        if cfg!(dynlink_guard_pages) {
+            return Ok(());
+        }
+        Err(Error::usage(if cfg!(feature = "guard-pages") {
+            "guard pages: only Linux on x86-64 has them; turn them off, bounds are then checked by comparisons"
+        } else {
+            "guard pages: this build has none; build with the feature `guard-pages`, or turn them off"
+        }))
+    }
 }
 
 /// Holds the configuration and what all stores share: the canonical function types, and the keys with which names of

@@ -241,14 +241,21 @@ impl Running {
 #[derive(Default)]
 pub struct Report {
     pub compared: usize,
+    /// Accesses out of bounds that both engines told of in the same words.
+    pub places: usize,
     pub differences: Vec<String>,
 }
 
-/// Calls every function of the group with all its arguments and compares.
-pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
+/// Calls every function of the group with all its arguments and compares; with another engine, also what both say of a
+/// trap, which tells its place.
+pub fn compare(engine: &Engine, reference: Option<&Engine>, group: &Group, bytes: &[u8]) -> Report {
     let mut report = Report::default();
-    let mut running = match Running::new(engine, bytes) {
-        Ok(running) => running,
+    let both = Running::new(engine, bytes).and_then(|running| {
+        let reference = reference.map(|engine| Running::new(engine, bytes));
+        Ok((running, reference.transpose()?))
+    });
+    let (mut running, mut reference) = match both {
+        Ok(both) => both,
         Err(error) => {
             report
                 .differences
@@ -292,8 +299,22 @@ pub fn compare(engine: &Engine, group: &Group, bytes: &[u8]) -> Report {
             let mut results = [to_val(function.result, 0)];
             let found = func.call(&mut running.store, &values, &mut results);
             report.compared += 1;
+            let elsewhere = reference.as_mut().and_then(|reference| {
+                let name = format!("f{}", call.function);
+                let mut results = [to_val(function.result, 0)];
+                let func = reference.func(&name);
+                let told =
+                    func.and_then(|func| func.call(&mut reference.store, &values, &mut results));
+                if expected == Err(TrapCode::MemoryOutOfBounds) {
+                    report.places += 1;
+                }
+                let [here, there] =
+                    [&found, &told].map(|told| told.as_ref().map_err(Error::to_string));
+                (here != there).then(|| format!("it told {here:?}, the other engine {there:?}"))
+            });
             let difference = difference(function.result, expected, found.map(|()| results[0]))
-                .or_else(|| state_difference(&mut running, &world));
+                .or_else(|| state_difference(&mut running, &world))
+                .or(elsewhere);
             if let Some(difference) = difference {
                 report.differences.push(format!(
                     "{} [{}]: arguments {}: {difference}\n    {}",

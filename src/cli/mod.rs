@@ -200,6 +200,7 @@ fn described(options: &RunOptions) -> Result<ProgramBuilder> {
     builder.bind_now |= options.bind_now || linker.bind_now;
     builder.native_libc |= options.native_libc;
     builder.lazy_validation |= options.lazy_validation;
+    builder.guard_pages |= options.guard_pages;
     // The flags come first, then the variables, then what the manifest says.
     for (target, flag, variable) in [
         (

@@ -7,6 +7,7 @@
 
 use super::Verb;
 use super::units::{parse_duration, parse_size};
+use crate::config::Config;
 use crate::link::TraceTopics;
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -58,6 +59,8 @@ pub struct RunOptions {
     pub native_libc: bool,
     /// `--lazy-validation`: validate a function when it is first called.
     pub lazy_validation: bool,
+    /// `--guard-pages`: no bounds checks before accesses to memory.
+    pub guard_pages: bool,
     /// `--trace`: categories of linker messages, as in `LD_DEBUG`.
     pub trace: Option<String>,
     /// `--map[=FILE]`.
@@ -118,6 +121,7 @@ Running:
       --max-memory SIZE         most memory of the guest, such as 64M
       --native-libc             run native code in place of the guest's memcpy, strlen and their like
       --lazy-validation         check a function when it is first called, not when it is loaded
+      --guard-pages             let the processor check the bounds of memory (Linux on x86-64)
 Packages:
       --offline                 never fetch; use the packages that are in the cache
 Other:
@@ -164,6 +168,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             Long("bind-now") => options.bind_now = true,
             Long("native-libc") => options.native_libc = true,
             Long("lazy-validation") => options.lazy_validation = true,
+            Long("guard-pages") => {
+                Config::guard_pages_available()
+                    .map_err(|error| format!("--guard-pages: {error}"))?;
+                options.guard_pages = true;
+            }
             Long("trace") => {
                 let value = string(&mut parser)?;
                 let (_, unknown) = TraceTopics::parse(&value);

@@ -36,6 +36,7 @@ pub struct ProgramBuilder {
     pub(super) bind_now: bool,
     pub(super) native_libc: bool,
     pub(super) lazy_validation: bool,
+    pub(super) guard_pages: bool,
     pub(super) trace: String,
     /// The file for it, without the process's number.
     pub(super) trace_output: Option<PathBuf>,
@@ -77,6 +78,7 @@ impl Program {
             bind_now: false,
             native_libc: false,
             lazy_validation: false,
+            guard_pages: false,
             trace: String::new(),
             trace_output: None,
             map: None,
@@ -181,6 +183,12 @@ impl ProgramBuilder {
     /// Whether a function is validated when it is first called instead of when its module is loaded. Default: no.
     pub fn lazy_validation(mut self, lazy_validation: bool) -> Self {
         self.lazy_validation = lazy_validation;
+        self
+    }
+
+    /// Whether the processor finds accesses that are out of bounds: see [`Config::guard_pages`](crate::Config). Default: no.
+    pub fn guard_pages(mut self, guard_pages: bool) -> Self {
+        self.guard_pages = guard_pages;
         self
     }
 

@@ -205,6 +205,7 @@ impl Program {
             op_coverage: description.op_coverage,
             native_libc: description.native_libc,
             lazy_validation: description.lazy_validation,
+            guard_pages: description.guard_pages,
             ..Config::default()
         };
         if let Some(bytes) = description.memory_limit {

@@ -6,9 +6,13 @@ mod cold;
 mod compile;
 mod coverage;
 mod dispatch;
+#[cfg(dynlink_guard_pages)]
+mod guard;
 mod handlers;
 mod native;
 mod num;
+#[cfg(dynlink_guard_pages)]
+mod signal;
 mod table;
 mod value;
 
@@ -43,7 +47,15 @@ static HOOKS: Hooks = Hooks {
     translate_all,
     bound,
     release,
+    guard,
 };
+
+/// Builds without guard pages refuse the configuration before.
+fn guard() -> Result<()> {
+    #[cfg(dynlink_guard_pages)]
+    guard::install()?;
+    Ok(())
+}
 
 /// Writes the stub of a new record; a call goes there until there is code.
 unsafe fn prepare(core: &StoreCore, func: *mut FuncRec) {

@@ -3,6 +3,8 @@
 
 use super::cold::*;
 use super::dispatch::{Dispatch, Handler, Loop, handler, trap};
+#[cfg(dynlink_guard_pages)]
+use super::guard;
 use super::handlers::call::*;
 use super::handlers::control::*;
 use super::handlers::memory::{self, *};
@@ -102,6 +104,12 @@ macro_rules! define_handlers {
                     // SAFETY: the handler checked the bounds.
                     unsafe { (read_le!($lm, at)) as $lr }
                 }
+                #[cfg(dynlink_guard_pages)]
+                #[inline(always)]
+                unsafe fn read_guarded<const FIELDS: bool>(access: Access) -> ($lr, *const u8) {
+                    // SAFETY: the caller's.
+                    unsafe { <$lm as guard::Read<$lr>>::read::<FIELDS>(access) }
+                }
             })*
             $(pub(super) struct $store;
             impl memory::Store for $store {
@@ -111,6 +119,12 @@ macro_rules! define_handlers {
                 unsafe fn write(at: *mut u8, value: $sv) {
                     // SAFETY: the handler checked the bounds.
                     unsafe { write_le!($sm, at, value) }
+                }
+                #[cfg(dynlink_guard_pages)]
+                #[inline(always)]
+                unsafe fn write_guarded(access: Access, value: $sv) -> *const u8 {
+                    // SAFETY: the caller's.
+                    unsafe { guard::Write::write(value as $sm, access) }
                 }
             })*
             $(pub(super) struct $ab;
@@ -122,13 +136,13 @@ macro_rules! define_handlers {
         }
 
         /// The handlers of every family, form by form.
-        fn families<D: Dispatch>() -> Vec<Vec<Handler>> {
+        fn families<D: Dispatch, M: Bounds>() -> Vec<Vec<Handler>> {
             vec![
                 $(bin_forms::<D, formula::$bin>(),)*
                 $(cmp_forms::<D, formula::$cmp>(),)*
                 $(un_forms::<D, formula::$un>(),)*
-                $(load_forms::<D, formula::$load>(),)*
-                $(store_forms::<D, formula::$store>(),)*
+                $(load_forms::<D, M, formula::$load>(),)*
+                $(store_forms::<D, M, formula::$store>(),)*
                 $(add_branch_forms::<D, formula::$ab>(),)*
                 $(pair_forms::<D, formula::$pf, formula::$ps, { is_right!($side) }>(),)*
                 $(vec![$($handler as Handler),*],)*
@@ -315,62 +329,62 @@ fn un_forms<D: Dispatch, O: Un>() -> Vec<Handler> {
     ]
 }
 
-fn load_forms<D: Dispatch, L: Load>() -> Vec<Handler> {
+fn load_forms<D: Dispatch, M: Bounds, L: Load>() -> Vec<Handler> {
     vec![
-        load::<D, L, Slot, false>,
-        load::<D, L, Slot, true>,
-        load::<D, L, Acc, false>,
-        load::<D, L, Acc, true>,
-        load::<D, L, SlotSlot, false>,
-        load::<D, L, SlotSlot, true>,
-        load::<D, L, AccSlot, false>,
-        load::<D, L, AccSlot, true>,
-        load::<D, L, Const, false>,
-        load::<D, L, Const, true>,
-        load::<D, L, SlotImm, false>,
-        load::<D, L, SlotImm, true>,
-        load::<D, L, Scaled, false>,
-        load::<D, L, Scaled, true>,
-        load::<D, L, SlotScaled, false>,
-        load::<D, L, SlotScaled, true>,
-        load::<D, L, OtherMemory, false>,
-        load::<D, L, OtherMemory, true>,
-        load::<D, L, AccScaled, false>,
-        load::<D, L, AccScaled, true>,
-        load::<D, L, AccScaledSlot, false>,
-        load::<D, L, AccScaledSlot, true>,
-        load::<D, L, AccScaledImm, false>,
-        load::<D, L, AccScaledImm, true>,
+        load::<D, M, L, Slot, false>,
+        load::<D, M, L, Slot, true>,
+        load::<D, M, L, Acc, false>,
+        load::<D, M, L, Acc, true>,
+        load::<D, M, L, SlotSlot, false>,
+        load::<D, M, L, SlotSlot, true>,
+        load::<D, M, L, AccSlot, false>,
+        load::<D, M, L, AccSlot, true>,
+        load::<D, M, L, Const, false>,
+        load::<D, M, L, Const, true>,
+        load::<D, M, L, SlotImm, false>,
+        load::<D, M, L, SlotImm, true>,
+        load::<D, M, L, Scaled, false>,
+        load::<D, M, L, Scaled, true>,
+        load::<D, M, L, SlotScaled, false>,
+        load::<D, M, L, SlotScaled, true>,
+        load::<D, M, L, OtherMemory, false>,
+        load::<D, M, L, OtherMemory, true>,
+        load::<D, M, L, AccScaled, false>,
+        load::<D, M, L, AccScaled, true>,
+        load::<D, M, L, AccScaledSlot, false>,
+        load::<D, M, L, AccScaledSlot, true>,
+        load::<D, M, L, AccScaledImm, false>,
+        load::<D, M, L, AccScaledImm, true>,
     ]
 }
 
-fn store_forms<D: Dispatch, W: memory::Store>() -> Vec<Handler> {
+fn store_forms<D: Dispatch, M: Bounds, W: memory::Store>() -> Vec<Handler> {
     vec![
-        store::<D, W, Slot, FromSlot>,
-        store::<D, W, Slot, FromAcc>,
-        store::<D, W, Acc, FromSlot>,
-        store::<D, W, Slot, FromImm>,
-        store::<D, W, Acc, FromAcc>,
-        store::<D, W, Const, FromSlot>,
-        store::<D, W, Const, FromAcc>,
-        store::<D, W, Const, FromImm>,
-        store::<D, W, Acc, FromImm>,
-        store::<D, W, SlotImm, FromSlot>,
-        store::<D, W, SlotImm, FromAcc>,
-        store::<D, W, SlotImm, FromImm>,
-        store::<D, W, Scaled, FromSlot>,
-        store::<D, W, Scaled, FromAcc>,
-        store::<D, W, SlotScaled, FromSlot>,
-        store::<D, W, SlotScaled, FromAcc>,
-        store::<D, W, OtherMemory, FromSlot>,
-        store::<D, W, OtherMemory, FromAcc>,
+        store::<D, M, W, Slot, FromSlot>,
+        store::<D, M, W, Slot, FromAcc>,
+        store::<D, M, W, Acc, FromSlot>,
+        store::<D, M, W, Slot, FromImm>,
+        store::<D, M, W, Acc, FromAcc>,
+        store::<D, M, W, Const, FromSlot>,
+        store::<D, M, W, Const, FromAcc>,
+        store::<D, M, W, Const, FromImm>,
+        store::<D, M, W, Acc, FromImm>,
+        store::<D, M, W, SlotImm, FromSlot>,
+        store::<D, M, W, SlotImm, FromAcc>,
+        store::<D, M, W, SlotImm, FromImm>,
+        store::<D, M, W, Scaled, FromSlot>,
+        store::<D, M, W, Scaled, FromAcc>,
+        store::<D, M, W, SlotScaled, FromSlot>,
+        store::<D, M, W, SlotScaled, FromAcc>,
+        store::<D, M, W, OtherMemory, FromSlot>,
+        store::<D, M, W, OtherMemory, FromAcc>,
     ]
 }
 
 /// Word 0 of every operator: the handler's address; with `counted` the operator's number above it.
-fn build<D: Dispatch>(counted: bool) -> Box<[u64]> {
+fn build<D: Dispatch, M: Bounds>(counted: bool) -> Box<[u64]> {
     let mut words = vec![unused::<D> as Handler as usize as u64; FAMILIES.len() * FORMS];
-    for (family, handlers) in families::<D>().into_iter().enumerate() {
+    for (family, handlers) in families::<D, M>().into_iter().enumerate() {
         for (form, handler) in handlers.into_iter().enumerate() {
             let op = family * FORMS + form;
             words[op] = handler as usize as u64;
@@ -389,20 +403,38 @@ pub(super) fn uses_tail_calls(config: &Config) -> bool {
         && !matches!(config.dispatch, config::Dispatch::Loop)
 }
 
-/// Word 0 of every operator for this configuration.
+/// Word 0 of every operator for this configuration. What counts operators checks bounds also where there are guard pages.
 pub(super) fn words(config: &Config) -> &'static [u64] {
+    #[cfg(dynlink_guard_pages)]
+    if config.guard_pages && !config.op_coverage {
+        return guarded_words(config);
+    }
     #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
     if uses_tail_calls(config) {
         static TAIL: OnceLock<Box<[u64]>> = OnceLock::new();
-        return TAIL.get_or_init(|| build::<super::dispatch::Tail>(false));
+        return TAIL.get_or_init(|| build::<super::dispatch::Tail, Checked>(false));
     }
     static LOOP: OnceLock<Box<[u64]>> = OnceLock::new();
     static COUNTED: OnceLock<Box<[u64]>> = OnceLock::new();
     if config.op_coverage {
-        COUNTED.get_or_init(|| build::<Loop>(true))
+        COUNTED.get_or_init(|| build::<Loop, Checked>(true))
     } else {
-        LOOP.get_or_init(|| build::<Loop>(false))
+        LOOP.get_or_init(|| build::<Loop, Checked>(false))
     }
+}
+
+/// The same, with accesses to memory that rely on guard pages.
+#[cfg(dynlink_guard_pages)]
+fn guarded_words(config: &Config) -> &'static [u64] {
+    #[cfg(all(dynlink_tail_calls, not(debug_assertions)))]
+    if uses_tail_calls(config) {
+        static TAIL: OnceLock<Box<[u64]>> = OnceLock::new();
+        return TAIL.get_or_init(|| build::<super::dispatch::Tail, guard::Guarded>(false));
+    }
+    static LOOP: OnceLock<Box<[u64]>> = OnceLock::new();
+    // Only what jumps from handler to handler looks at the configuration.
+    let _ = config;
+    LOOP.get_or_init(|| build::<Loop, guard::Guarded>(false))
 }
 
 #[cfg(test)]
@@ -412,7 +444,7 @@ mod tests {
 
     #[test]
     fn every_operator_has_a_handler_and_no_other_number_has_one() {
-        let words = build::<Loop>(true);
+        let words = build::<Loop, Checked>(true);
         let gap = unused::<Loop> as Handler as usize as u64;
         for number in 0..(FAMILIES.len() * FORMS) as u16 {
             let has_handler = words[usize::from(number)] & ((1 << 48) - 1) != gap;

@@ -289,30 +289,30 @@ macro_rules! for_each_op { ($callback:ident) => { $callback! {
         AddTwo "acc = d @8 = slot @10 + imm @12, then the same with @16, @18, @20"
             [i32 add_two::<D>];
         AddMemory "acc = 4 bytes at slot @10 + offset @12 += imm @16; also to d @8"
-            [acc add_memory::<D, false>, s add_memory::<D, true>];
+            [acc add_memory::<D, M, formula::I32Load, formula::I32Store, false>, s add_memory::<D, M, formula::I32Load, formula::I32Store, true>];
         LoadTwo "t = 4 bytes at slot @10 (_a: acc) + @12; acc = 4 bytes, or one, at t + @20 (_p: modulo 2^32); kept: t also to d @16"
-            [word load_two::<D, formula::I32Load, Slot, false, false, false>, word_s load_two::<D, formula::I32Load, Slot, false, false, true>,
-             word_kept load_two::<D, formula::I32Load, Slot, false, true, false>, word_kept_s load_two::<D, formula::I32Load, Slot, false, true, true>,
-             word_a load_two::<D, formula::I32Load, Acc, false, false, false>, word_a_s load_two::<D, formula::I32Load, Acc, false, false, true>,
-             word_p_kept load_two::<D, formula::I32Load, Slot, true, true, false>, word_p_kept_s load_two::<D, formula::I32Load, Slot, true, true, true>,
-             byte load_two::<D, formula::I32Load8U, Slot, false, false, false>, byte_s load_two::<D, formula::I32Load8U, Slot, false, false, true>,
-             byte_kept load_two::<D, formula::I32Load8U, Slot, false, true, false>, byte_kept_s load_two::<D, formula::I32Load8U, Slot, false, true, true>,
-             byte_a load_two::<D, formula::I32Load8U, Acc, false, false, false>, byte_a_s load_two::<D, formula::I32Load8U, Acc, false, false, true>,
-             byte_p_kept load_two::<D, formula::I32Load8U, Slot, true, true, false>, byte_p_kept_s load_two::<D, formula::I32Load8U, Slot, true, true, true>];
+            [word load_two::<D, M, formula::I32Load, formula::I32Load, Slot, false, false, false>, word_s load_two::<D, M, formula::I32Load, formula::I32Load, Slot, false, false, true>,
+             word_kept load_two::<D, M, formula::I32Load, formula::I32Load, Slot, false, true, false>, word_kept_s load_two::<D, M, formula::I32Load, formula::I32Load, Slot, false, true, true>,
+             word_a load_two::<D, M, formula::I32Load, formula::I32Load, Acc, false, false, false>, word_a_s load_two::<D, M, formula::I32Load, formula::I32Load, Acc, false, false, true>,
+             word_p_kept load_two::<D, M, formula::I32Load, formula::I32Load, Slot, true, true, false>, word_p_kept_s load_two::<D, M, formula::I32Load, formula::I32Load, Slot, true, true, true>,
+             byte load_two::<D, M, formula::I32Load, formula::I32Load8U, Slot, false, false, false>, byte_s load_two::<D, M, formula::I32Load, formula::I32Load8U, Slot, false, false, true>,
+             byte_kept load_two::<D, M, formula::I32Load, formula::I32Load8U, Slot, false, true, false>, byte_kept_s load_two::<D, M, formula::I32Load, formula::I32Load8U, Slot, false, true, true>,
+             byte_a load_two::<D, M, formula::I32Load, formula::I32Load8U, Acc, false, false, false>, byte_a_s load_two::<D, M, formula::I32Load, formula::I32Load8U, Acc, false, false, true>,
+             byte_p_kept load_two::<D, M, formula::I32Load, formula::I32Load8U, Slot, true, true, false>, byte_p_kept_s load_two::<D, M, formula::I32Load, formula::I32Load8U, Slot, true, true, true>];
         LoadBr "load, as I32Load.s, with d, .p, and I32Load8U; branch @20 if it is zero | not"
-            [z_s load_branch::<D, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, formula::I32Load, Slot, false, true>,
-             z_s_s load_branch::<D, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load, Slot, true, true>,
-             z_p load_branch::<D, formula::I32Load, SlotImm, false, false>, nz_p load_branch::<D, formula::I32Load, SlotImm, false, true>,
-             z_p_s load_branch::<D, formula::I32Load, SlotImm, true, false>, nz_p_s load_branch::<D, formula::I32Load, SlotImm, true, true>,
-             z_a load_branch::<D, formula::I32Load, Acc, false, false>, nz_a load_branch::<D, formula::I32Load, Acc, false, true>,
-             z_a_s load_branch::<D, formula::I32Load, Acc, true, false>, nz_a_s load_branch::<D, formula::I32Load, Acc, true, true>];
+            [z_s load_branch::<D, M, formula::I32Load, Slot, false, false>, nz_s load_branch::<D, M, formula::I32Load, Slot, false, true>,
+             z_s_s load_branch::<D, M, formula::I32Load, Slot, true, false>, nz_s_s load_branch::<D, M, formula::I32Load, Slot, true, true>,
+             z_p load_branch::<D, M, formula::I32Load, SlotImm, false, false>, nz_p load_branch::<D, M, formula::I32Load, SlotImm, false, true>,
+             z_p_s load_branch::<D, M, formula::I32Load, SlotImm, true, false>, nz_p_s load_branch::<D, M, formula::I32Load, SlotImm, true, true>,
+             z_a load_branch::<D, M, formula::I32Load, Acc, false, false>, nz_a load_branch::<D, M, formula::I32Load, Acc, false, true>,
+             z_a_s load_branch::<D, M, formula::I32Load, Acc, true, false>, nz_a_s load_branch::<D, M, formula::I32Load, Acc, true, true>];
         LoadBr8 "the same of a byte"
-            [z_s load_branch::<D, formula::I32Load8U, Slot, false, false>, nz_s load_branch::<D, formula::I32Load8U, Slot, false, true>,
-             z_s_s load_branch::<D, formula::I32Load8U, Slot, true, false>, nz_s_s load_branch::<D, formula::I32Load8U, Slot, true, true>,
-             z_p load_branch::<D, formula::I32Load8U, SlotImm, false, false>, nz_p load_branch::<D, formula::I32Load8U, SlotImm, false, true>,
-             z_p_s load_branch::<D, formula::I32Load8U, SlotImm, true, false>, nz_p_s load_branch::<D, formula::I32Load8U, SlotImm, true, true>,
-             z_a load_branch::<D, formula::I32Load8U, Acc, false, false>, nz_a load_branch::<D, formula::I32Load8U, Acc, false, true>,
-             z_a_s load_branch::<D, formula::I32Load8U, Acc, true, false>, nz_a_s load_branch::<D, formula::I32Load8U, Acc, true, true>];
+            [z_s load_branch::<D, M, formula::I32Load8U, Slot, false, false>, nz_s load_branch::<D, M, formula::I32Load8U, Slot, false, true>,
+             z_s_s load_branch::<D, M, formula::I32Load8U, Slot, true, false>, nz_s_s load_branch::<D, M, formula::I32Load8U, Slot, true, true>,
+             z_p load_branch::<D, M, formula::I32Load8U, SlotImm, false, false>, nz_p load_branch::<D, M, formula::I32Load8U, SlotImm, false, true>,
+             z_p_s load_branch::<D, M, formula::I32Load8U, SlotImm, true, false>, nz_p_s load_branch::<D, M, formula::I32Load8U, SlotImm, true, true>,
+             z_a load_branch::<D, M, formula::I32Load8U, Acc, false, false>, nz_a load_branch::<D, M, formula::I32Load8U, Acc, false, true>,
+             z_a_s load_branch::<D, M, formula::I32Load8U, Acc, true, false>, nz_a_s load_branch::<D, M, formula::I32Load8U, Acc, true, true>];
         AddBrZ "d @8 = slot @10 + imm @12; branch @16 if d = 0 | d ≠ 0"
             [z add_br_zero::<D, true>, nz add_br_zero::<D, false>];
         Lea "(slot @12 << @14) + imm @16 [+ slot @10]; into acc, slot + acc, slot only"

@@ -4,6 +4,9 @@
 //! loads them again after everything that may grow it. Where the system has address space to reserve (`pages`), a memory
 //! that grows moves at most once; elsewhere its capacity doubles.
 //! Bytes between `len` and `capacity` are always zero.
+//!
+//! With [`Config::guard_pages`] every memory has a reservation of [`GUARDED`] bytes from the beginning: it never moves, and
+//! what is behind `len` gives no access.
 
 use super::budget::Share;
 use super::group::{Group, Records};
@@ -11,6 +14,7 @@ use super::limits::{Growing, Growth, allows, failed};
 use super::pages::Reservation;
 use super::records::{InstanceRec, MemoryRec};
 use super::store::{AsContext, AsContextMut, StoreCore};
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::module::MemoryType;
 use crate::trap::TrapCode;
@@ -22,6 +26,9 @@ pub(crate) const PAGE: usize = 64 << 10;
 
 /// Memories that begin with so many bytes lie in a reservation from the beginning; smaller ones, once they grow.
 const RESERVED_FROM: usize = 1 << 20;
+
+/// Bytes of the reservation of a memory with guard pages: whatever index and offset of 32 bits add up to, an access is in it.
+pub(crate) const GUARDED: u64 = (8 << 30) + PAGE as u64;
 
 /// Most pages that a memory with 32-bit addresses can have.
 const MOST_PAGES: u64 = 1 << 16;
@@ -200,6 +207,14 @@ fn out_of_memory(bytes: usize) -> Error {
     limit(what, bytes as u64, 0)
 }
 
+/// The error for a memory with guard pages that there is no place for.
+#[cold]
+fn no_space(_: usize) -> Error {
+    let what = "address space for a memory with guard pages, in bytes (raise the limit, see `ulimit -v`, or turn guard \
+                pages off: Config::guard_pages, the command's --guard-pages)";
+    limit(what, GUARDED, 0)
+}
+
 impl MemoryRec {
     /// The handle of this record in the store with this number.
     pub fn handle(&self, store: u32) -> Memory {
@@ -268,6 +283,34 @@ fn reserve(len: usize, most: usize) -> Option<Reservation> {
     pages.commit(len).then_some(pages)
 }
 
+/// Where a memory lies: the reservation if it is in one, its first byte.
+type Place = (Option<Reservation>, *mut u8);
+
+/// A place for a new memory of `len` bytes, `useful` ones later on.
+///
+/// # Errors
+/// What to say of this length.
+fn place(len: usize, useful: usize, guarded: bool) -> Result<Place, fn(usize) -> Error> {
+    if guarded {
+        let pages = usize::try_from(GUARDED).ok().and_then(Reservation::new);
+        let mut pages = pages.ok_or(no_space as fn(usize) -> Error)?;
+        return match pages.commit(len) {
+            true => {
+                let base = pages.base();
+                Ok((Some(pages), base))
+            }
+            false => Err(out_of_memory),
+        };
+    }
+    // A small memory, which may never grow, is cheaper from the allocator; a large one would cost a copy.
+    let pages = (len >= RESERVED_FROM && useful > len)
+        .then(|| reserve(len, useful))
+        .flatten();
+    let base = pages.as_ref().map(Reservation::base);
+    let base = base.or_else(|| allocate(len));
+    Ok((pages, base.ok_or(out_of_memory as fn(usize) -> Error)?))
+}
+
 /// Bytes of this many pages, if the host can address them.
 fn bytes_of(pages: u64) -> Option<usize> {
     usize::try_from(pages).ok()?.checked_mul(PAGE)
@@ -312,16 +355,21 @@ pub(crate) unsafe fn create(
         ));
     }
     let maximum = ty.maximum.map_or(most, |declared| declared.min(most));
-    // A small memory, which may never grow, is cheaper from the allocator; a large one would cost a copy.
+    // SAFETY: `core` is live; the reference ends with the statement.
+    let guarded = unsafe { (&(*core).engine).config().guard_pages };
+    if guarded {
+        Config::guard_pages_available()?;
+        // SAFETY: `core` is live; the hook does not touch it.
+        unsafe { ((*core).hooks.guard)()? };
+    }
     let useful = most_bytes(maximum, &share).unwrap_or(len);
-    let pages = (len >= RESERVED_FROM && useful > len)
-        .then(|| reserve(len, useful))
-        .flatten();
-    let base = pages.as_ref().map(Reservation::base);
-    let Some(base) = base.or_else(|| allocate(len)) else {
-        // SAFETY: both pointers are right by the contract.
-        unsafe { failed(core, store, Growing::Memory, out_of_memory(len))? };
-        return Err(out_of_memory(len));
+    let (pages, base) = match place(len, useful, guarded) {
+        Ok(place) => place,
+        Err(why) => {
+            // SAFETY: both pointers are right by the contract.
+            unsafe { failed(core, store, Growing::Memory, why(len))? };
+            return Err(why(len));
+        }
     };
     share.set(len as u64);
     Ok(MemoryRec {

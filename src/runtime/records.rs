@@ -291,4 +291,6 @@ pub(crate) struct Hooks {
     pub global_changed: unsafe fn(core: *mut super::store::StoreCore, global: *mut GlobalRec),
     /// Frees the code of all functions of the groups with these numbers, which are released.
     pub release: unsafe fn(core: *mut super::store::StoreCore, groups: &GroupRanges),
+    /// Makes the process ready for memories with guard pages, which the first one needs.
+    pub guard: fn() -> Result<()>,
 }

@@ -13,6 +13,7 @@ pub(crate) static HOOKS: Hooks = Hooks {
     bound,
     global_changed,
     release,
+    guard: || Ok(()),
 };
 
 /// There is no code that could hold a global's value.

@@ -182,10 +182,12 @@ fn link_programs(seed: u64, programs: u64) -> ExitCode {
 fn compare(bytes: &[u8], seed: u64, counts: &mut Counts) -> Result<(), String> {
     let mut engines: Vec<(&str, Box<dyn Running>)> = Vec::new();
     let mut outcomes = Vec::new();
-    let starts: [(&str, fn(&[u8]) -> Result<Box<dyn Running>, Outcome>); 3] = [
+    let starts: [(&str, fn(&[u8]) -> Result<Box<dyn Running>, Outcome>); 5] = [
         ("wasmi", theirs::start),
         ("tail", ours::start_tail),
         ("loop", ours::start_loop),
+        ("tail, guard pages", ours::start_tail_guarded),
+        ("loop, guard pages", ours::start_loop_guarded),
     ];
     for (name, start) in starts {
         match start(bytes) {
@@ -209,7 +211,7 @@ fn compare(bytes: &[u8], seed: u64, counts: &mut Counts) -> Result<(), String> {
         return Ok(());
     }
     same("instantiation", &outcomes)?;
-    if engines.len() < 3 {
+    if engines.len() < starts.len() {
         return Ok(());
     }
     let functions = engines[0].1.functions();

@@ -1,4 +1,4 @@
-//! This engine, with either dispatcher.
+//! This engine, with either dispatcher, and with guard pages.
 
 use crate::{Outcome, Random, Running, State, Value, argument, hash};
 use dynlink::{
@@ -12,20 +12,32 @@ struct Ours {
     instance: Instance,
 }
 
-fn engine(dispatch: Dispatch) -> Engine {
+/// Where there are no guard pages, bounds are checked.
+fn engine(dispatch: Dispatch, guard_pages: bool) -> Engine {
     Engine::new(Config {
         dispatch,
+        guard_pages: guard_pages && Config::guard_pages_available().is_ok(),
         ..Config::default()
     })
 }
 
 pub fn start_tail(bytes: &[u8]) -> Result<Box<dyn Running>, Outcome> {
-    static TAIL: LazyLock<Engine> = LazyLock::new(|| engine(Dispatch::TailCall));
+    static TAIL: LazyLock<Engine> = LazyLock::new(|| engine(Dispatch::TailCall, false));
     start(&TAIL, bytes)
 }
 
 pub fn start_loop(bytes: &[u8]) -> Result<Box<dyn Running>, Outcome> {
-    static LOOP: LazyLock<Engine> = LazyLock::new(|| engine(Dispatch::Loop));
+    static LOOP: LazyLock<Engine> = LazyLock::new(|| engine(Dispatch::Loop, false));
+    start(&LOOP, bytes)
+}
+
+pub fn start_tail_guarded(bytes: &[u8]) -> Result<Box<dyn Running>, Outcome> {
+    static TAIL: LazyLock<Engine> = LazyLock::new(|| engine(Dispatch::TailCall, true));
+    start(&TAIL, bytes)
+}
+
+pub fn start_loop_guarded(bytes: &[u8]) -> Result<Box<dyn Running>, Outcome> {
+    static LOOP: LazyLock<Engine> = LazyLock::new(|| engine(Dispatch::Loop, true));
     start(&LOOP, bytes)
 }
 

@@ -15,6 +15,12 @@ pub(in crate::exec) trait Load: 'static {
     /// # Safety
     /// `SIZE` bytes are readable at `at`.
     unsafe fn read(at: *const u8) -> Self::R;
+    /// As [`Bounds::read`] without a check: see [`guard`](crate::exec::guard).
+    ///
+    /// # Safety
+    /// As [`Bounds::read`], and the memory is one with guard pages.
+    #[cfg(dynlink_guard_pages)]
+    unsafe fn read_guarded<const FIELDS: bool>(access: Access) -> (Self::R, *const u8);
 }
 
 /// What a store writes.
@@ -24,6 +30,67 @@ pub(in crate::exec) trait Store: 'static {
     /// # Safety
     /// `SIZE` bytes are writable at `at`.
     unsafe fn write(at: *mut u8, value: Self::V);
+    /// As [`Bounds::write`] without a check: see [`guard`](crate::exec::guard).
+    ///
+    /// # Safety
+    /// As [`Bounds::write`], and the memory is one with guard pages.
+    #[cfg(dynlink_guard_pages)]
+    unsafe fn write_guarded(access: Access, value: Self::V) -> *const u8;
+}
+
+/// An access to a memory.
+#[derive(Clone, Copy)]
+pub(in crate::exec) struct Access {
+    /// The instruction.
+    pub(in crate::exec) ip: *const u8,
+    /// The running thread's state.
+    #[cfg_attr(not(dynlink_guard_pages), allow(dead_code))]
+    pub(in crate::exec) ctx: *mut Ctx,
+    /// The memory's first byte.
+    pub(in crate::exec) base: *mut u8,
+    /// Its bytes.
+    pub(in crate::exec) len: usize,
+    /// Where in it: the sum of an index and an offset of 32 bits.
+    pub(in crate::exec) at: usize,
+}
+
+/// What keeps accesses within a memory.
+pub(in crate::exec) trait Bounds: 'static {
+    /// What is read, and where the handler goes on from, which takes the instruction's place from now on. `None`: it is
+    /// out of bounds. With `FIELDS`, the handler reads fields of the instruction from byte 16 on afterwards, or branches.
+    ///
+    /// # Safety
+    /// The instruction accesses a live memory with this base and length, `ctx` is the running thread's state.
+    unsafe fn read<L: Load, const FIELDS: bool>(access: Access) -> Option<(L::R, *const u8)>;
+    /// Where the handler goes on from after it has written a value. `None`: it is out of bounds, nothing was written.
+    ///
+    /// # Safety
+    /// As `read`.
+    unsafe fn write<W: Store>(access: Access, value: W::V) -> Option<*const u8>;
+}
+
+/// Every access is compared with the memory's length.
+pub(in crate::exec) struct Checked;
+
+impl Bounds for Checked {
+    #[inline(always)]
+    unsafe fn read<L: Load, const FIELDS: bool>(access: Access) -> Option<(L::R, *const u8)> {
+        if access.at + L::SIZE > access.len {
+            return None;
+        }
+        // SAFETY: in bounds.
+        Some(unsafe { (L::read(access.base.add(access.at)), access.ip) })
+    }
+
+    #[inline(always)]
+    unsafe fn write<W: Store>(access: Access, value: W::V) -> Option<*const u8> {
+        if access.at + W::SIZE > access.len {
+            return None;
+        }
+        // SAFETY: in bounds.
+        unsafe { W::write(access.base.add(access.at), value) };
+        Some(access.ip)
+    }
 }
 
 /// How the address of an access is made. `AT` is the field of a slot operand: loads have theirs at 10,
@@ -148,14 +215,13 @@ unsafe fn memory_of<Ad: Address>(ip: *const u8, mem: *mut u8, len: usize) -> (*m
 
 handler! {
     /// A load into the accumulator and, with `STORE`, slot d.
-    [D: Dispatch, L: Load, Ad: Address, const STORE: bool]
+    [D: Dispatch, M: Bounds, L: Load, Ad: Address, const STORE: bool]
     load(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
+        let at = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
         let (base, length) = memory_of::<Ad>(ip, mem, len);
-        if ea + L::SIZE > length {
+        let Some((result, ip)) = M::read::<L, false>(Access { ip, ctx, base, len: length, at }) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
-        }
-        let result = L::read(base.add(ea));
+        };
         if STORE {
             result.put(sp, field16(ip, 8));
         }
@@ -207,19 +273,18 @@ impl StoreValue for FromImm {
 
 handler! {
     /// A store.
-    [D: Dispatch, W: Store, Ad: Address, Va: StoreValue]
+    [D: Dispatch, M: Bounds, W: Store, Ad: Address, Va: StoreValue]
     store(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = Ad::base::<8>(ip, sp, acc) as usize + field32(ip, 12) as usize;
+        let at = Ad::base::<8>(ip, sp, acc) as usize + field32(ip, 12) as usize;
         let (base, length) = memory_of::<Ad>(ip, mem, len);
-        if ea + W::SIZE > length {
-            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
-        }
         let value = if Ad::LEN == 24 {
             Va::get::<W::V, true>(ip, sp, acc, facc)
         } else {
             Va::get::<W::V, false>(ip, sp, acc, facc)
         };
-        W::write(base.add(ea), value);
+        let Some(ip) = M::write::<W>(Access { ip, ctx, base, len: length, at }, value) else {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        };
         // An immediate makes a 16-byte form longer by a word; behind an address constant an i32 shares its word.
         let size = match (Va::IMMEDIATE, Ad::LEN) {
             (true, 24) if <W::V as Value>::WIDE => 32,
@@ -232,15 +297,18 @@ handler! {
 
 handler! {
     /// Adds to four bytes in memory: a count of references.
-    [D: Dispatch, const STORE: bool]
+    [D: Dispatch, M: Bounds, L: Load<R = u32>, W: Store<V = u32>, const STORE: bool]
     add_memory(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
-        if ea + 4 > len {
+        let at = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
+        let access = Access { ip, ctx, base: mem, len, at };
+        let Some((value, ip)) = M::read::<L, false>(access) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
-        }
-        let at = mem.add(ea).cast::<u32>();
-        let sum = u32::from_le(at.read_unaligned()).wrapping_add(field32(ip, 16));
-        at.write_unaligned(sum.to_le());
+        };
+        let sum = value.wrapping_add(field32(ip, 16));
+        // In bounds as before.
+        let Some(ip) = M::write::<W>(Access { ip, ..access }, sum) else {
+            trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
+        };
         if STORE {
             sum.put(sp, field16(ip, 8));
         }
@@ -250,25 +318,23 @@ handler! {
 
 handler! {
     /// A load from where a pointer points that is loaded first: its field @12, then one @20 of what it points to.
-    [D: Dispatch, L: Load, Ad: Address, const WRAP: bool, const KEEP: bool, const STORE: bool]
+    [D: Dispatch, M: Bounds, P: Load<R = u32>, L: Load, Ad: Address, const WRAP: bool, const KEEP: bool, const STORE: bool]
     load_two(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
-        if ea + 4 > len {
+        let at = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
+        let Some((pointer, ip)) = M::read::<P, true>(Access { ip, ctx, base: mem, len, at }) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
-        }
-        let pointer = u32::from_le(mem.add(ea).cast::<u32>().read_unaligned());
+        };
         if KEEP {
             pointer.put(sp, field16(ip, 16));
         }
-        let ea = if WRAP {
+        let at = if WRAP {
             pointer.wrapping_add(field32(ip, 20)) as usize
         } else {
             pointer as usize + field32(ip, 20) as usize
         };
-        if ea + L::SIZE > len {
+        let Some((result, ip)) = M::read::<L, true>(Access { ip, ctx, base: mem, len, at }) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
-        }
-        let result = L::read(mem.add(ea));
+        };
         if STORE {
             result.put(sp, field16(ip, 8));
         }
@@ -279,13 +345,12 @@ handler! {
 
 handler! {
     /// A load that decides a branch.
-    [D: Dispatch, L: Load, Ad: Address, const STORE: bool, const NONZERO: bool]
+    [D: Dispatch, M: Bounds, L: Load, Ad: Address, const STORE: bool, const NONZERO: bool]
     load_branch(ip, sp, mem, len, ctx, acc, facc) {
-        let ea = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
-        if ea + L::SIZE > len {
+        let at = Ad::base::<10>(ip, sp, acc) as usize + field32(ip, 12) as usize;
+        let Some((result, ip)) = M::read::<L, true>(Access { ip, ctx, base: mem, len, at }) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
-        }
-        let result = L::read(mem.add(ea));
+        };
         if STORE {
             result.put(sp, field16(ip, 8));
         }
