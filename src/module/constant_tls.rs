@@ -39,9 +39,11 @@ impl ModuleInner {
         let mut exported = HashSet::new();
         for export in self.exports() {
             if let ExportItem::Global(index) = export.item {
-                let constant = constants.iter().find(|(constant, _)| *constant == index);
-                if let Some((_, value)) = constant.filter(|_| export.name == "__tls_base") {
-                    return Some(*value);
+                let constant = || constants.binary_search_by_key(&index, |(index, _)| *index);
+                if export.name == "__tls_base"
+                    && let Ok(place) = constant()
+                {
+                    return constants.get(place).map(|(_, value)| *value);
                 }
                 exported.insert(index);
             }
