@@ -130,6 +130,10 @@ pub fn carried(group: &mut Group, random: &mut Random, ty: Ty) {
                     vec![Stmt::Set(local(ty, 1), pair)],
                     place == 0,
                 );
+                // One whose both operands are the local.
+                let mixed = Expr::op(&format!("{}.xor", ty.name()), made.clone(), carried());
+                let mixed = vec![Stmt::Set(local(ty, 1), mixed)];
+                add(group, random, "mixed", mixed, place == 2);
                 // Two readers, the first of which need not have its result in the accumulator.
                 let kept = if ty == Ty::I32 {
                     param(ty, 0)

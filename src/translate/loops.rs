@@ -147,22 +147,23 @@ impl Translator<'_> {
         let (d, a, b) = (word & 0xffff, word >> 16 & 0xffff, word >> 32 & 0xffff);
         let kept = op.form() % 2;
         let is_pair = op.is_pair();
+        let third = self.out.code.get(start + 2).map_or(0, |word| *word);
         let form = if op.has_operand_forms() || is_pair {
             // Pairs with an immediate third operand, and with one first, have the same forms again.
             let (from, form) = match op.form() - kept {
                 form if is_pair && form >= PAIR_ACC => return None,
                 form if is_pair && form >= PAIR_FIRST => (form, form - PAIR_FIRST + operands::IS),
                 form if is_pair && form >= PAIR_IMMEDIATE => (form, form - PAIR_IMMEDIATE),
-                // Both of its operands are the local.
-                operands::SI if is_pair && a == slot && self.out.code[start + 2] == slot => {
-                    (operands::AI, PAIR_ACC + 6)
-                }
                 form => (form, form),
             };
             let to = match form {
                 operands::SS if a == slot && b == slot => return None,
                 operands::SS if a == slot => operands::AS,
                 operands::SS if b == slot => operands::SA,
+                // Both of its operands are the local.
+                operands::SI if is_pair && from == form && a == slot && third == slot => {
+                    PAIR_ACC + 6
+                }
                 operands::SI if a == slot => operands::AI,
                 operands::IS if a == slot => operands::IA,
                 _ => return None,
