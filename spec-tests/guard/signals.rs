@@ -247,6 +247,8 @@ extern "C" fn later(signal: c_int, info: *const c_void, context: *const c_void) 
 fn a_handler_that_is_installed_later_and_passes_on_changes_nothing() {
     let output = run("case_later_handler");
     assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("passed on 100 times"), "{output:?}");
 }
 
 #[test]
@@ -260,5 +262,6 @@ fn case_later_handler() {
             is_out_of_bounds(&call(&mut store, instance, "peek", &[-round]));
         }
         assert_eq!(PASSED_ON.load(Ordering::Relaxed), 100);
+        println!("passed on 100 times");
     }
 }

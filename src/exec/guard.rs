@@ -61,6 +61,7 @@ macro_rules! access {
             // "R": no linker drops the section although nothing refers to it but by its bounds.
             ".pushsection dynlink_faults, \"aR\", @progbits\n",
             ".long 2b - .\n",
+            ".long {landing} - .\n",
             ".byte 3b - 2b\n",
             ".byte {flags}\n",
             ".short 0\n",
@@ -97,6 +98,7 @@ macro_rules! read_integer {
                         access!($instruction),
                         at = in(reg) access.at,
                         flags = const CLEAR + if FIELDS { FIELDS_FOLLOW } else { 0 },
+                        landing = sym LANDING,
                         in("rdx") access.base,
                         in("r8") access.ctx,
                         inout("rdi") access.ip => next,
@@ -138,6 +140,7 @@ macro_rules! read_float {
                         at = in(reg) access.at,
                         flags = const if FIELDS { FIELDS_FOLLOW } else { 0 },
                         value = lateout(xmm_reg) value,
+                        landing = sym LANDING,
                         in("rdx") access.base,
                         in("r8") access.ctx,
                         inout("rdi") access.ip => next,
@@ -175,6 +178,7 @@ macro_rules! write_value {
                         at = in(reg) access.at,
                         value = in($class) self,
                         flags = const 0,
+                        landing = sym LANDING,
                         in("rdx") access.base,
                         in("r8") access.ctx,
                         inout("rdi") access.ip => next,
@@ -232,6 +236,9 @@ const _: () = {
 struct Access {
     /// Where the instruction is, from here.
     distance: i32,
+    /// Where the [`LANDING`] of its handler is, from here: a program may be linked of two versions of this crate, whose
+    /// tables become one.
+    landing: i32,
     /// Its bytes.
     length: u8,
     /// [`CLEAR`], [`FIELDS_FOLLOW`].
@@ -242,7 +249,13 @@ struct Access {
 impl Access {
     /// The instruction's address.
     fn instruction(&self) -> u64 {
-        (&raw const *self as u64).wrapping_add_signed(i64::from(self.distance))
+        (&raw const self.distance as u64).wrapping_add_signed(i64::from(self.distance))
+    }
+
+    /// Whether it is one of this version of the crate.
+    fn is_own(&self) -> bool {
+        let landing = (&raw const self.landing as u64).wrapping_add_signed(i64::from(self.landing));
+        landing == &raw const LANDING as u64
     }
 }
 
@@ -272,7 +285,7 @@ pub(super) unsafe fn recover(fault: &mut Fault<'_>) -> bool {
     let place = fault.registers.rip();
     let Some(access) = accesses()
         .iter()
-        .find(|access| access.instruction() == place)
+        .find(|access| access.instruction() == place && access.is_own())
     else {
         return false;
     };
@@ -330,6 +343,7 @@ mod tests {
             assert!((3..=9).contains(&access.length), "{}", access.length);
             assert!(access.flags <= CLEAR | FIELDS_FOLLOW);
             assert_eq!(access.unused, 0);
+            assert!(access.is_own());
         }
         let mut places: Vec<u64> = accesses.iter().map(Access::instruction).collect();
         places.sort_unstable();

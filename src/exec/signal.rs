@@ -3,7 +3,9 @@
 //!
 //! It is installed once, when the first memory with guard pages is made, and stays. Handlers that are installed later
 //! must pass on what is not theirs, as this one does; those of wasmtime, of Go's and of Java's runtimes do. Of `std`,
-//! which handles the signal for its message about an overflow of the stack, this one is the successor.
+//! which handles the signal for its message about an overflow of the stack, this one is the successor. A predecessor is
+//! called with this handler's mask, and stays whatever it asked for once. A dynamic library that holds this code must not be
+//! unloaded.
 //!
 //! The declarations are those of the C library that `std` links anyway; glibc and musl agree on them, and the layout of
 //! what a handler gets is the kernel's.
@@ -160,7 +162,7 @@ extern "C" fn handle(signal: c_int, info: *mut Info, context: *mut Context) {
     }
 }
 
-/// Does what had been done without this handler.
+/// Gives the signal to who handled it before, or lets the system do what it does by itself.
 ///
 /// # Safety
 /// The arguments are those of the handler.
@@ -170,8 +172,17 @@ unsafe fn pass_on(signal: c_int, info: *mut Info, context: *mut Context) {
     // flag tells. Actions of the system are restored: a fault repeats behind the handler, what was sent is sent again.
     unsafe {
         let was_sent = (*info).code <= 0;
+        let own: extern "C" fn(c_int, *mut Info, *mut Context) = handle;
         match (*previous).handler {
             SIG_IGN if was_sent => {}
+            // Left by a library that was unloaded and lies here again.
+            handler if handler == own as usize => {
+                let action = Action {
+                    handler: SIG_DFL,
+                    ..*previous
+                };
+                sigaction(SIGSEGV, &raw const action, null_mut());
+            }
             SIG_DFL | SIG_IGN => {
                 sigaction(SIGSEGV, previous, null_mut());
                 if was_sent {

@@ -212,6 +212,8 @@ impl<T: 'static> Process<T> {
         address: u32,
         out: u32,
     ) -> Result<u32> {
+        let objects = self.state().objects.len();
+        store.pay(cost(objects))?;
         let found = self.what_is_at(store, address);
         // All symbols of an object are gone through for the nearest one; the objects before it were only asked for
         // their places.
@@ -219,8 +221,7 @@ impl<T: 'static> Process<T> {
             let state = self.state();
             Some(state.object(*id)?.symbols.module().exports().len())
         });
-        let objects = self.state().objects.len();
-        store.pay(cost(symbols.unwrap_or(0).saturating_add(objects)))?;
+        store.pay(cost(symbols.unwrap_or(0)))?;
         let (Some(memory), Some((id, info))) = (self.memory(), found) else {
             return Ok(0);
         };

@@ -91,7 +91,7 @@ impl<T: 'static> Process<T> {
             ));
         }
         self.release_retired(store, Vec::new());
-        store.pay(abi::cost(name.map_or(0, str::len)))?;
+        store.pay_for_guest(abi::cost(name.map_or(0, str::len)))?;
         let Some(name) = name else {
             let main = self.state().main;
             return main
@@ -227,7 +227,7 @@ impl<T: 'static> Process<T> {
         caller: Option<ObjectId>,
     ) -> Result<u32> {
         let objects = self.state().objects.len();
-        store.pay(abi::cost(name.len().saturating_add(objects)))?;
+        store.pay_for_guest(abi::cost(name.len().saturating_add(objects)))?;
         let missing = || unknown_symbol(name, &self.searched(handle, caller));
         match self.find_definition(handle, name, caller)? {
             Some(definition) => self
@@ -388,7 +388,7 @@ impl<T: 'static> Process<T> {
                 object.symbols.clone(),
             )
         };
-        let mut nearest: Option<(String, u32)> = None;
+        let mut nearest: Option<(&str, u32)> = None;
         for (name, symbol) in symbols.names() {
             if !matches!(symbol, Symbol::Data { .. }) {
                 continue;
@@ -397,14 +397,14 @@ impl<T: 'static> Process<T> {
             if let Ok(Some(at)) = self.definition_address(store, definition) {
                 let nearer = nearest.as_ref().is_none_or(|(_, best)| at > *best);
                 if at <= address && at >= base && nearer {
-                    nearest = Some((name.to_string(), at));
+                    nearest = Some((name, at));
                 }
             }
         }
         let info = AddressInfo {
             path,
             base,
-            symbol: nearest,
+            symbol: nearest.map(|(name, at)| (name.to_string(), at)),
         };
         Some((id, info))
     }

@@ -462,7 +462,7 @@ impl<T: 'static> Planner<'_, T> {
                 || "preloaded".to_string(),
                 |place| format!("needed #{}", place + 1),
             );
-            chain.push(format!("`{}` ({place})", shortened(&by.name)));
+            chain.push(format!("`{}` ({place})", shown(&by.name)));
             object = by;
         }
         chain

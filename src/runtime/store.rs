@@ -289,6 +289,17 @@ impl<T: 'static> StoreContextMut<'_, T> {
         self.0.core.pay(cost)
     }
 
+    /// As [`pay`](Self::pay), for what the embedder may ask for as well: that neither costs anything nor is interrupted.
+    ///
+    /// # Errors
+    /// As for `pay`.
+    pub(crate) fn pay_for_guest(&mut self, cost: u64) -> Result<()> {
+        if self.0.core.ctx.depth == 0 {
+            return Ok(());
+        }
+        self.pay(cost)
+    }
+
     /// When work for guests outside of their code has to stop.
     pub(crate) fn watch(&self) -> Watch {
         self.0.core.watch()

@@ -301,7 +301,7 @@ handler! {
     add_memory(ip, sp, mem, len, ctx, acc, facc) {
         let at = u32::slot(sp, field16(ip, 10)) as usize + field32(ip, 12) as usize;
         let access = Access { ip, ctx, base: mem, len, at };
-        let Some((value, ip)) = M::read::<L, false>(access) else {
+        let Some((value, ip)) = M::read::<L, true>(access) else {
             trap!(TrapCode::MemoryOutOfBounds; ip, sp, ctx)
         };
         let sum = value.wrapping_add(field32(ip, 16));

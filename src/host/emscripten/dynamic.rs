@@ -17,6 +17,7 @@ use crate::host::guest::PATH_LIMIT;
 use crate::host::paths::At;
 use crate::link::{ObjectId, OpenFlags, RTLD_DEFAULT, RTLD_NEXT};
 use crate::runtime::{AsContextMut, Instance};
+use crate::shown::shown;
 
 /// Longest name of a symbol in bytes.
 const MOST_NAME: u32 = 1 << 16;
@@ -192,7 +193,7 @@ fn load<T: EmscriptenHost>(
         || matches!(error.kind(), ErrorKind::Host(_));
     let name = name.unwrap_or_else(|| MAIN.into());
     if fatal {
-        return Err(error.context(format!("dlopen of `{name}`")));
+        return Err(error.context(format!("dlopen of `{}`", shown(&name))));
     }
     let wanted = wanted.unwrap_or_default();
     let mut store = guest.caller.as_context_mut();
@@ -274,11 +275,13 @@ fn find_symbol<T: EmscriptenHost>(
     // Before anything calls the guest.
     let asker = asking_for_symbol(guest);
     let Ok(symbol) = guest.text(name, MOST_NAME) else {
-        // All of it was looked at for an end; a name that has one is paid for where the symbol is looked for.
+        // All of it was looked at for an end.
         guest.caller.as_context_mut().pay(MOST_NAME.into())?;
         set_error(guest, "dlsym: the name is no string within the memory")?;
         return Ok(0);
     };
+    // Reading it costs, whether the symbol is looked for (which costs, too) or not.
+    guest.caller.as_context_mut().pay(symbol.len() as u64)?;
     let (handle, place) = match library {
         RTLD_NEXT if asker.is_none() => {
             let message = "dlsym: no library called dlsym, so nothing is next to it";

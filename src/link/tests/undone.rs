@@ -579,3 +579,15 @@ fn libraries_cannot_make_the_host_keep_functions_without_end() {
     // What is loaded already still opens.
     assert_eq!(world.names().len(), 1);
 }
+
+#[test]
+fn what_the_embedder_asks_the_linker_is_not_stopped_by_a_deadline_of_guests() {
+    let main = main_module("", r#"(func (export "cleanup"))"#);
+    let mut world = interruptible(&main, &[]);
+    world.store.set_deadline(Some(Duration::ZERO)).unwrap();
+    let (process, store) = (&world.process, &mut world.store);
+    let handle = process.dlopen(&mut *store, None, OpenFlags::NOW).unwrap();
+    process.dlsym(&mut *store, handle, "cleanup").unwrap();
+    let error = world.call_main("cleanup", &[]).unwrap_err();
+    assert!(is_trap(&error, TrapCode::Interrupted), "{error}");
+}
