@@ -172,22 +172,22 @@ type Bi = I<16, 16>;
 
 fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
     vec![
-        bin::<D, O, Sa, Sb, false>,
-        bin::<D, O, Sa, Sb, true>,
-        bin::<D, O, A, Sb, false>,
-        bin::<D, O, A, Sb, true>,
-        bin::<D, O, Sa, A, false>,
-        bin::<D, O, Sa, A, true>,
-        bin::<D, O, Sa, Im, false>,
-        bin::<D, O, Sa, Im, true>,
-        bin::<D, O, A, Im, false>,
-        bin::<D, O, A, Im, true>,
-        bin::<D, O, Im, Sa, false>,
-        bin::<D, O, Im, Sa, true>,
-        bin::<D, O, Im, A, false>,
-        bin::<D, O, Im, A, true>,
-        bin::<D, O, A, A, false>,
-        bin::<D, O, A, A, true>,
+        bin::<D, O, Sa, Sb, false, false>,
+        bin::<D, O, Sa, Sb, true, false>,
+        bin::<D, O, A, Sb, false, false>,
+        bin::<D, O, A, Sb, true, false>,
+        bin::<D, O, Sa, A, false, false>,
+        bin::<D, O, Sa, A, true, false>,
+        bin::<D, O, Sa, Im, false, false>,
+        bin::<D, O, Sa, Im, true, false>,
+        bin::<D, O, A, Im, false, false>,
+        bin::<D, O, A, Im, true, false>,
+        bin::<D, O, Im, Sa, false, false>,
+        bin::<D, O, Im, Sa, true, false>,
+        bin::<D, O, Im, A, false, false>,
+        bin::<D, O, Im, A, true, false>,
+        bin::<D, O, A, A, false, false>,
+        bin::<D, O, A, A, true, false>,
         ret_bin::<D, O, Sa, Sb>,
         ret_bin::<D, O, A, Sb>,
         ret_bin::<D, O, Sa, A>,
@@ -196,12 +196,12 @@ fn bin_forms<D: Dispatch, O: Bin>() -> Vec<Handler> {
         if <O::R as Value>::FLOAT {
             unused::<D>
         } else {
-            bin_keep::<D, O, Sa, Im>
+            bin::<D, O, Sa, Im, true, true>
         },
         if <O::R as Value>::FLOAT {
             unused::<D>
         } else {
-            bin_keep::<D, O, A, Im>
+            bin::<D, O, A, Im, true, true>
         },
     ]
 }

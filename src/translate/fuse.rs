@@ -21,7 +21,7 @@ pub(super) mod operands {
 }
 
 /// Forms of pairs with the accumulator as the third operand, by the first operator's operands.
-mod held_form {
+pub(super) mod held_form {
     pub const SS: u16 = 0;
     pub const SI: u16 = 2;
     pub const IS: u16 = 4;
@@ -167,19 +167,17 @@ impl Translator<'_> {
             && matches!(x.place, Place::Const(_))
             && !constant(y);
         let mut left = self.operand(x, constant_first);
-        let right = self.operand(y, true);
+        let mut right = self.operand(y, true);
         if left == Operand::Acc && right == Operand::Acc && !family.doubles() {
             // Both are the local that the accumulator holds.
             left = Operand::Slot(self.slot_operand(if x.is_acc() { y } else { x }));
         }
         if left != Operand::Acc && right != Operand::Acc {
             left = self.regain(x, left);
+            if left != Operand::Acc {
+                right = self.regain(y, right);
+            }
         }
-        let right = if left != Operand::Acc && right != Operand::Acc {
-            self.regain(y, right)
-        } else {
-            right
-        };
         if self.pair(family, x, y, left, right, result) {
             return;
         }
@@ -320,12 +318,12 @@ impl Translator<'_> {
                 .before
                 .is_some_and(|before| self.makes(before, other_popped))
         });
-        let form = match (first.form(), immediate) {
-            _ if held.is_some() => PAIR_ACC + held.unwrap_or_default(),
-            (form, false) if form >= operands::IS => PAIR_FIRST + form - operands::IS,
-            (form, true) if form >= operands::IS => return false,
-            (form, true) => PAIR_IMMEDIATE + form,
-            (form, false) => form,
+        let form = match (first.form(), immediate, held) {
+            (_, _, Some(held)) => PAIR_ACC + held,
+            (form, false, None) if form >= operands::IS => PAIR_FIRST + form - operands::IS,
+            (form, true, None) if form >= operands::IS => return false,
+            (form, true, None) => PAIR_IMMEDIATE + form,
+            (form, false, None) => form,
         };
         self.out.retract();
         if let (Some(before), true, Place::Slot) =
@@ -655,7 +653,7 @@ impl Translator<'_> {
             .copied()
             .filter(|field| field.word > producer);
         self.out.retract();
-        self.acc_local[0] = self.before_result.take();
+        self.acc_local[0] = self.before_result.take().map(|(_, local)| local);
         if let Some(fixup) = self.branch_after_update(family, form, word, producer, before) {
             if let (Some(field), Fixup::Displacement { start, .. }) = (cell, fixup) {
                 let field = Field {

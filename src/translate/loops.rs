@@ -13,7 +13,7 @@
 use super::Translator;
 use super::access::address;
 use super::copies::form;
-use super::fuse::operands;
+use super::fuse::{held_form, operands};
 use crate::ir::ops::{BRANCH, Family, Op, PAIR_ACC, PAIR_FIRST, PAIR_IMMEDIATE};
 use smallvec::SmallVec;
 
@@ -162,7 +162,7 @@ impl Translator<'_> {
                 operands::SS if b == slot => operands::SA,
                 // Both of its operands are the local.
                 operands::SI if is_pair && from == form && a == slot && third == slot => {
-                    PAIR_ACC + 6
+                    PAIR_ACC + held_form::AI
                 }
                 operands::SI if a == slot => operands::AI,
                 operands::IS if a == slot => operands::IA,

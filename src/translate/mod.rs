@@ -171,10 +171,8 @@ struct Translator<'a> {
     loops: Vec<usize>,
     /// The local that the accumulator of each class holds.
     acc_local: [Option<u32>; 2],
-    /// The instruction that overwrote it: `before_result` was the accumulator's local until then.
-    overwrote: usize,
-    /// The local that the accumulator of the last result held before.
-    before_result: Option<u32>,
+    /// The instruction that made the last result, and the local that the accumulator held before it.
+    before_result: Option<(usize, u32)>,
     /// The code being translated cannot be reached.
     dead: bool,
     /// Blocks opened inside unreachable code.
@@ -245,7 +243,6 @@ impl<'a> Translator<'a> {
             blocks: Vec::new(),
             loops: Vec::new(),
             acc_local: [None; 2],
-            overwrote: super::translate::emit::NONE,
             before_result: None,
             dead: false,
             skipped: 0,

@@ -440,8 +440,7 @@ impl Translator<'_> {
         else {
             return operand;
         };
-        let fits = self.before_result == Some(local)
-            && self.overwrote == last
+        let fits = self.before_result == Some((last, local))
             && !self.far
             && class(popped.ty) == 0
             && self.out.code[last + 1] & 0xffff != slot
@@ -473,8 +472,8 @@ impl Translator<'_> {
 
     /// The result of the instruction at `producer` (its form + 1 also writes slot d).
     pub fn result(&mut self, producer: usize, ty: ValType) {
-        self.before_result = self.acc_local[class(ty)].take();
-        self.overwrote = producer;
+        let before = self.acc_local[class(ty)].take();
+        self.before_result = before.map(|local| (producer, local));
         self.push(Place::Acc { producer }, ty);
     }
 

@@ -27,31 +27,15 @@ pub(in crate::exec) trait Cmp: 'static {
 }
 
 handler! {
-    /// Two operands, result in the accumulator and, with `STORE`, in slot d.
-    [D: Dispatch, O: Bin, X: Operand, Y: Operand, const STORE: bool]
+    /// Two operands, result in the accumulator unless `KEEP` leaves that alone, and, with `STORE`, in slot d.
+    [D: Dispatch, O: Bin, X: Operand, Y: Operand, const STORE: bool, const KEEP: bool]
     bin(ip, sp, mem, len, ctx, acc, facc) {
         match O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) {
             Ok(result) => {
                 if STORE {
                     result.put(sp, field16(ip, 8));
                 }
-                let (acc, facc) = result.spread(acc, facc);
-                let wide = (X::IMMEDIATE && <O::A as Value>::WIDE) || (Y::IMMEDIATE && <O::B as Value>::WIDE);
-                let size = if wide { 24 } else { 16 };
-                D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
-            }
-            Err(code) => trap!(code; ip, sp, ctx),
-        }
-    }
-}
-
-handler! {
-    /// Two operands, result in slot d; the accumulators stay.
-    [D: Dispatch, O: Bin, X: Operand, Y: Operand]
-    bin_keep(ip, sp, mem, len, ctx, acc, facc) {
-        match O::eval(X::get(ip, sp, acc, facc), Y::get(ip, sp, acc, facc)) {
-            Ok(result) => {
-                result.put(sp, field16(ip, 8));
+                let (acc, facc) = if KEEP { (acc, facc) } else { result.spread(acc, facc) };
                 let wide = (X::IMMEDIATE && <O::A as Value>::WIDE) || (Y::IMMEDIATE && <O::B as Value>::WIDE);
                 let size = if wide { 24 } else { 16 };
                 D::next(ip.add(size), sp, mem, len, ctx, acc, facc)
